@@ -1,0 +1,69 @@
+# The commands of this repository; `make` lists them. Two set it up: `make demo` and `make test`.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+# cpu: the CPU build of torch where the package index has one; cuda: the index's default build.
+TORCH ?= cpu
+# Package index that has the CPU build, when the usual one has not.
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: help setup fmt check test cov demo serve clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+setup: $(VENV)/.dev ## install everything for development into .venv (TORCH=cuda for the CUDA build)
+
+demo: $(VENV)/.base ## stream a recorded dialogue over mutual TLS and show live captions
+	@$(BIN)/stream-server demo --state-dir .demo
+
+serve: $(VENV)/.base ## run the server with the demo's certificates until Ctrl-C
+	@$(BIN)/stream-server demo --state-dir .demo --certificates-only
+	@$(BIN)/stream-server serve --state-dir .demo --log-format text
+
+test: $(VENV)/.dev ## run the tests
+	@echo "==> tests"
+	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest
+
+cov: $(VENV)/.dev ## run the tests and measure branch coverage
+	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing
+
+check: $(VENV)/.dev ## lint, types, import rules
+	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "==> mypy" && $(BIN)/mypy
+	@echo "==> import rules" && $(BIN)/lint-imports
+
+fmt: $(VENV)/.dev ## format the code
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+clean: ## remove what the commands made, certificates of the demo included
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# ---------------------------------------------------------------- installation
+
+$(VENV)/bin/python:
+	@echo "==> creating $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@PYTHON="$(PYTHON)" ./tools/need-debian-package ensurepip venv
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "==> installing torch $(TORCH_VERSION), $(TORCH) build (the largest download)"
+	@./tools/install-torch "$(BIN)/python" "$(TORCH_VERSION)" "$(TORCH)" "$(TORCH_INDEX)"
+	@echo "==> installing stream-server and what it needs"
+	@$(PIP) install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "==> installing what tests and checks need"
+	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
