@@ -1,0 +1,154 @@
+"""The real network: batches, states, its file."""
+
+import hashlib
+import importlib.util
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vad.audio import Float32Array, int16_to_float32
+from vad.cli import read_recording
+from vad.framing import Framer
+from vad.model import KNOWN_NETWORKS, NetworkFileError, SileroVad, find_network
+from vad.states import VadStates
+
+pytestmark = pytest.mark.model
+
+# Rounding in float32: up to 7e-7 between batches and 5e-6 from the wrapper, which scores one row at a time. A
+# mixed-up state changes scores by 0.01 and more.
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def speech(recordings: Path) -> Float32Array:
+    """The first 15 s of the dialogue, float32 (468, 512)."""
+    samples = read_recording(recordings / "dialogue.flac")
+    return int16_to_float32(Framer().push(samples[: 15 * 16_000]))
+
+
+def open_slots(states: VadStates, n_streams: int) -> list[int]:
+    return [states.open() for _ in range(n_streams)]
+
+
+def test_a_batch_scores_as_its_streams_alone(network: SileroVad, speech: Float32Array) -> None:
+    streams = speech[:450].reshape(9, 50, 512)
+    alone = [network.score_stream(stream) for stream in streams]
+    states = VadStates()
+    slots = np.array(open_slots(states, 9), dtype=np.intp)
+    together = [network.score(streams[:, tick], slots, states) for tick in range(50)]
+    np.testing.assert_allclose(np.stack(together, axis=1), alone, atol=TOLERANCE, rtol=0)
+
+
+def test_scores_do_not_depend_on_streams_that_come_go_and_pause(
+    network: SileroVad, speech: Float32Array
+) -> None:
+    # Stream i opens at tick 3 i, sends its next frame on two of three ticks, and closes after 40 frames, so
+    # that batches of every size and order occur and slots are reused while the slab grows.
+    n_streams, n_frames = 24, 40
+    streams = [speech[7 * i : 7 * i + n_frames] for i in range(n_streams)]
+    states = VadStates()
+    slots: dict[int, int] = {}
+    scores: list[list[float]] = [[] for _ in streams]
+    tick = 0
+    while any(len(done) < n_frames for done in scores):
+        if tick % 3 == 0 and tick // 3 < n_streams:
+            slots[tick // 3] = states.open()
+        live = [i for i in slots if (tick + i) % 3]
+        frames = (
+            np.stack([streams[i][len(scores[i])] for i in live]) if live else np.empty((0, 512), np.float32)
+        )
+        result = network.score(frames, np.array([slots[i] for i in live], dtype=np.intp), states)
+        for i, score in zip(live, result, strict=True):
+            scores[i].append(float(score))
+            if len(scores[i]) == n_frames:
+                states.close(slots.pop(i))
+        tick += 1
+    assert len(states) == 0
+    alone = [network.score_stream(stream) for stream in streams]
+    np.testing.assert_allclose(scores, alone, atol=TOLERANCE, rtol=0)
+
+
+def test_scores_equal_those_of_the_published_wrapper(network: SileroVad, speech: Float32Array) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        wrapper = torch.jit.load(str(find_network()))
+    with torch.inference_mode():
+        expected = [float(wrapper(torch.from_numpy(frame[np.newaxis]), 16_000)) for frame in speech[:100]]
+    np.testing.assert_allclose(network.score_stream(speech[:100]), expected, atol=TOLERANCE, rtol=0)
+
+
+def test_speech_scores_high_and_silence_low(network: SileroVad, speech: Float32Array) -> None:
+    scores = network.score_stream(speech)
+    assert scores.dtype == np.float32
+    assert scores[:30].max() < 0.1
+    assert scores[40:110].mean() > 0.8
+
+
+def test_an_empty_batch_and_an_empty_stream_have_no_scores(network: SileroVad) -> None:
+    nobody = np.empty(0, dtype=np.intp)
+    assert network.score(np.empty((0, 512), np.float32), nobody, VadStates()).shape == (0,)
+    assert network.score_stream(np.empty((0, 512), np.float32)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param(np.zeros((1, 512), np.int16), id="int16"),
+        pytest.param(np.zeros((1, 256), np.float32), id="half a frame"),
+        pytest.param(np.zeros((2, 512), np.float32), id="more frames than slots"),
+        pytest.param(np.zeros(512, np.float32), id="no batch"),
+    ],
+)
+def test_frames_of_another_shape_or_type_are_refused(network: SileroVad, frames: Float32Array) -> None:
+    states = VadStates()
+    slots = np.array([states.open()], dtype=np.intp)
+    with pytest.raises(ValueError, match=r"frames must be float32 \(1, 512\)"):
+        network.score(frames, slots, states)
+
+
+def test_a_closed_slot_is_refused_before_any_state_changes(network: SileroVad, speech: Float32Array) -> None:
+    states = VadStates()
+    kept, gone = open_slots(states, 2)
+    states.close(gone)
+    with pytest.raises(ValueError, match="not open"):
+        network.score(speech[50:52], np.array([kept, gone], dtype=np.intp), states)
+    assert not states.gather(np.array([kept], dtype=np.intp))[0].any()
+
+
+def test_loading_warns_of_nothing_and_leaves_the_thread_count() -> None:
+    n_threads = torch.get_num_threads()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SileroVad()
+    assert torch.get_num_threads() == n_threads
+    assert "silero_vad" not in sys.modules
+
+
+def test_an_unknown_network_file_is_refused_by_name_and_hash(tmp_path: Path) -> None:
+    path = tmp_path / "other.jit"
+    path.write_bytes(b"not the network")
+    found = hashlib.sha256(b"not the network").hexdigest()
+    with pytest.raises(NetworkFileError, match=rf"other\.jit is not a known one: its SHA-256 is {found}"):
+        SileroVad(path)
+
+
+def test_a_hash_given_replaces_the_known_ones() -> None:
+    (known,) = KNOWN_NETWORKS
+    SileroVad(sha256=known.upper())
+    with pytest.raises(NetworkFileError, match="not a known one"):
+        SileroVad(sha256="0" * 64)
+
+
+def test_a_missing_network_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NetworkFileError, match=r"cannot read the VAD network .*gone\.jit: No such file"):
+        SileroVad(tmp_path / "gone.jit")
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(NetworkFileError, match="silero-vad is not installed"):
+        find_network()

@@ -1,0 +1,205 @@
+"""Rules of the segmenter, one by one; its invariants are in test_segmenter_properties.py."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from vad.config import SegmenterConfig
+from vad.events import CloseReason, Event, SegmentClosed, SegmentGrew, SpeechStarted
+from vad.segmenter import Segmenter
+
+# 32 ms each. With the default settings: pre-roll and post-roll 6 frames, pause 15, limit 156.
+QUIET = [0.02]
+SPEECH = [0.9]
+MURMUR = [0.4]  # Between the thresholds.
+
+
+def drive(probabilities: list[float], segmenter: Segmenter | None = None) -> list[Event]:
+    segmenter = segmenter or Segmenter()
+    return [event for probability in probabilities for event in segmenter.push(probability)]
+
+
+def closed(events: list[Event]) -> list[SegmentClosed]:
+    return [event for event in events if isinstance(event, SegmentClosed)]
+
+
+def test_silence_reports_nothing() -> None:
+    assert drive(QUIET * 300) == []
+
+
+def test_murmur_alone_never_opens_a_segment() -> None:
+    assert drive(MURMUR * 300) == []
+
+
+def test_the_first_speech_frame_starts_an_utterance_and_a_segment_with_pre_roll() -> None:
+    assert drive(QUIET * 20 + SPEECH) == [SpeechStarted(20), SegmentGrew(0, 14, 21)]
+
+
+def test_a_session_that_begins_with_speech_has_no_pre_roll() -> None:
+    assert drive(SPEECH) == [SpeechStarted(0), SegmentGrew(0, 0, 1)]
+
+
+def test_a_probability_at_a_threshold_counts_as_above_it() -> None:
+    assert drive([0.5]) == [SpeechStarted(0), SegmentGrew(0, 0, 1)]
+    assert closed(drive(SPEECH * 9 + [0.35] + QUIET * 15))[0].last_speech_frame == 9
+
+
+def test_a_segment_grows_by_a_frame_per_push_up_to_the_post_roll() -> None:
+    events = drive(SPEECH * 10 + QUIET * 14)
+    assert events[1:] == [SegmentGrew(0, 0, end) for end in range(1, 17)]
+
+
+def test_a_pause_closes_the_segment_after_the_post_roll() -> None:
+    events = drive(QUIET * 20 + SPEECH * 10 + QUIET * 15)
+    assert events[-1] == SegmentClosed(0, 14, 36, 29, CloseReason.PAUSE, utterance_end=True)
+
+
+def test_a_pause_one_frame_too_short_does_not() -> None:
+    assert closed(drive(SPEECH * 10 + QUIET * 14 + SPEECH + QUIET * 14)) == []
+
+
+def test_murmur_keeps_an_open_segment_going() -> None:
+    events = closed(drive(SPEECH * 5 + MURMUR * 30 + QUIET * 15))
+    assert events == [SegmentClosed(0, 0, 41, 34, CloseReason.PAUSE, utterance_end=True)]
+
+
+def test_a_post_roll_longer_than_the_pause_ends_at_the_frames_pushed() -> None:
+    config = SegmenterConfig(pause_ms=96, pause_ms_min=96, post_roll_ms=500)
+    assert closed(drive(SPEECH * 5 + QUIET * 3, Segmenter(config)))[0].end_frame == 8
+
+
+def test_the_pre_roll_never_reaches_into_the_segment_before() -> None:
+    events = closed(drive(SPEECH * 5 + QUIET * 15 + SPEECH * 5 + QUIET * 15))
+    assert [(event.start_frame, event.end_frame) for event in events] == [(0, 11), (14, 31)]
+    tight = SegmenterConfig(pause_ms=96, pause_ms_min=96)
+    events = closed(drive(SPEECH * 5 + QUIET * 4 + SPEECH * 5 + QUIET * 3, Segmenter(tight)))
+    assert [(event.start_frame, event.end_frame) for event in events] == [(0, 8), (8, 17)]
+
+
+def test_a_long_segment_ends_at_a_shorter_pause_than_a_young_one() -> None:
+    assert closed(drive(SPEECH * 20 + QUIET * 12)) == []
+    assert closed(drive(SPEECH * 130 + QUIET * 12))[0].end_frame == 136
+
+
+def test_running_speech_is_cut_at_the_dip_of_the_last_second() -> None:
+    events = drive(SPEECH * 140 + QUIET * 5 + SPEECH * 11)
+    assert events[-2:] == [
+        SegmentClosed(0, 0, 142, 141, CloseReason.LENGTH, utterance_end=False),
+        SegmentGrew(1, 142, 156),
+    ]
+
+
+def test_a_dip_before_the_last_second_is_not_used() -> None:
+    assert closed(drive(SPEECH * 100 + QUIET * 5 + SPEECH * 51))[0].end_frame == 155
+
+
+def test_running_speech_goes_on_from_cut_to_cut_as_one_utterance() -> None:
+    events = drive(SPEECH * 400 + QUIET * 15)
+    assert [type(event) for event in events].count(SpeechStarted) == 1
+    assert [(e.segment, e.start_frame, e.end_frame, e.utterance_end) for e in closed(events)] == [
+        (0, 0, 155, False),
+        (1, 155, 310, False),
+        (2, 310, 406, True),
+    ]
+
+
+def test_the_pre_roll_counts_towards_the_limit() -> None:
+    events = drive(QUIET * 6 + SPEECH * 150)
+    assert closed(events) == [SegmentClosed(0, 0, 155, 154, CloseReason.LENGTH, utterance_end=False)]
+
+
+def test_silence_already_heard_at_a_cut_counts_towards_the_pause() -> None:
+    events = closed(drive(SPEECH * 128 + QUIET * 5 + SPEECH * 20 + [0.3] * 3 + QUIET * 12))
+    assert events == [
+        SegmentClosed(0, 0, 130, 129, CloseReason.LENGTH, utterance_end=False),
+        SegmentClosed(1, 130, 159, 152, CloseReason.PAUSE, utterance_end=True),
+    ]
+
+
+def test_a_silent_remainder_ends_the_utterance_instead_of_opening_a_segment() -> None:
+    segmenter = Segmenter()
+    events = drive(SPEECH * 150 + QUIET * 6, segmenter)
+    assert closed(events) == [SegmentClosed(0, 0, 156, 149, CloseReason.PAUSE, utterance_end=True)]
+    assert not segmenter.is_open
+
+
+def test_a_murmured_remainder_stays_in_the_segment_it_ends() -> None:
+    events = closed(drive(SPEECH * 126 + MURMUR * 30))
+    assert events == [SegmentClosed(0, 0, 156, 155, CloseReason.PAUSE, utterance_end=True)]
+
+
+def test_the_owner_may_choose_the_place_of_a_cut() -> None:
+    offered: list[tuple[int, int]] = []
+
+    def choose_third(probabilities: Sequence[float], first_frame: int) -> int:
+        offered.append((len(probabilities), first_frame))
+        return 3
+
+    events = closed(drive(SPEECH * 156, Segmenter(choose_cut=choose_third)))
+    assert offered == [(31, 125)]
+    assert events == [SegmentClosed(0, 0, 128, 127, CloseReason.LENGTH, utterance_end=False)]
+
+
+@pytest.mark.parametrize("index", [-1, 31])
+def test_a_place_that_was_not_offered_is_refused(index: int) -> None:
+    with pytest.raises(ValueError, match=f"from 0 to 30, not {index}"):
+        drive(SPEECH * 156, Segmenter(choose_cut=lambda probabilities, first_frame: index))
+
+
+def test_a_cut_is_never_before_the_shortest_length() -> None:
+    config = SegmenterConfig(segment_s_min=2.0, segment_s_max=3.0, pause_ms=480, pause_ms_min=480)
+    events = closed(drive(SPEECH * 60 + QUIET * 5 + SPEECH * 28, Segmenter(config)))
+    assert events == [SegmentClosed(0, 0, 63, 62, CloseReason.LENGTH, utterance_end=False)]
+
+
+@pytest.mark.parametrize(("method", "reason"), [("flush", CloseReason.FLUSH), ("finish", CloseReason.END)])
+def test_flush_and_finish_close_the_open_segment_at_once(method: str, reason: CloseReason) -> None:
+    segmenter = Segmenter()
+    drive(SPEECH * 5 + QUIET * 2, segmenter)
+    assert getattr(segmenter, method)() == [SegmentClosed(0, 0, 7, 4, reason, utterance_end=True)]
+    assert not segmenter.is_open
+
+
+@pytest.mark.parametrize("method", ["flush", "finish"])
+def test_flush_and_finish_report_nothing_in_quiet(method: str) -> None:
+    segmenter = Segmenter()
+    drive(QUIET * 5, segmenter)
+    assert getattr(segmenter, method)() == []
+
+
+def test_speech_after_a_flush_is_a_new_utterance() -> None:
+    segmenter = Segmenter()
+    drive(SPEECH * 5, segmenter)
+    segmenter.flush()
+    assert drive(SPEECH, segmenter) == [SpeechStarted(5), SegmentGrew(1, 5, 6)]
+
+
+def test_nothing_may_follow_finish() -> None:
+    segmenter = Segmenter()
+    segmenter.finish()
+    for call in (lambda: segmenter.push(0.0), segmenter.flush, segmenter.finish):
+        with pytest.raises(RuntimeError, match="finished"):
+            call()
+
+
+@pytest.mark.parametrize("probability", [-0.01, 1.01, math.nan, math.inf])
+def test_what_is_no_probability_is_refused_and_not_counted(probability: float) -> None:
+    segmenter = Segmenter()
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        segmenter.push(probability)
+    assert segmenter.n_frames == 0
+
+
+def test_audio_older_than_the_pre_roll_may_be_discarded_in_quiet() -> None:
+    segmenter = Segmenter()
+    drive(QUIET * 3, segmenter)
+    assert segmenter.keep_from_frame == 0
+    drive(QUIET * 97, segmenter)
+    assert segmenter.keep_from_frame == 94
+
+
+def test_the_audio_of_an_open_segment_is_kept_from_its_start() -> None:
+    segmenter = Segmenter()
+    drive(QUIET * 100 + SPEECH * 50, segmenter)
+    assert segmenter.keep_from_frame == 94

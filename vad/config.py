@@ -1,0 +1,78 @@
+"""How speech is cut into segments: thresholds and durations, checked when they are made."""
+
+from dataclasses import dataclass
+
+from vad.audio import frame_to_ms, frames_covering_ms, frames_within_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmenterConfig:
+    """Settings of a ``Segmenter``.
+
+    The silence that ends an utterance depends on the age of the open segment: ``pause_ms`` up to an age of
+    ``segment_s_min``, then in a straight line down to ``pause_ms_min`` at ``segment_s_max``. A short "yes, …"
+    may take breath; a long segment is better ended at a short pause than cut inside a word at the limit.
+
+    The pauses inside the sentences of the included recordings last up to 224 ms and the gaps between
+    utterances at least 800 ms, in between the defaults; lower pauses caption sooner and split more often.
+
+    Raises:
+        ValueError: a value is out of its range; the message names the key and the range.
+    """
+
+    enter_threshold: float = 0.5
+    """Speech begins at this probability."""
+
+    exit_threshold: float = 0.35
+    """Begun speech goes on down to this probability."""
+
+    pause_ms: float = 480
+    """Silence that ends an utterance while its open segment is young."""
+
+    pause_ms_min: float = 320
+    """Silence that ends an utterance when its open segment has reached ``segment_s_max``."""
+
+    pre_roll_ms: float = 192
+    """Audio before the first speech frame that a segment includes: soft onsets score low."""
+
+    post_roll_ms: float = 192
+    """Audio after the last speech frame that a segment includes: endings fade below the threshold."""
+
+    segment_s_min: float = 2.0
+    """The earliest place for a cut while speech goes on. A pause may end a shorter segment."""
+
+    segment_s_max: float = 5.0
+    """No segment lasts longer, pre-roll included."""
+
+    def __post_init__(self) -> None:
+        """Check every value against its range."""
+        _require("enter_threshold", self.enter_threshold, 0.01, 1.0)
+        _require("exit_threshold", self.exit_threshold, 0.01, self.enter_threshold)
+        _require("pause_ms", self.pause_ms, 64, 5_000)
+        _require("pause_ms_min", self.pause_ms_min, 64, self.pause_ms)
+        _require("pre_roll_ms", self.pre_roll_ms, 0, 500)
+        _require("post_roll_ms", self.post_roll_ms, 0, 1_000)
+        # One second is more than the longest pre-roll and no less than the stretch searched for a cut, so
+        # that both sides of any cut contain speech. 30 s is what Whisper decodes at once.
+        _require("segment_s_min", self.segment_s_min, 1.0, 29.0)
+        _require("segment_s_max", self.segment_s_max, self.segment_s_min + 1.0, 30.0)
+
+    def pause_frames_by_age(self) -> tuple[int, ...]:
+        """Return the pause that ends an utterance, in frames, indexed by the open segment's age in frames.
+
+        Ages run from 0 to the longest segment; the caller computes this once.
+        """
+        n_ages = frames_within_ms(1000 * self.segment_s_max) + 1
+        return tuple(frames_covering_ms(self._pause_ms_at(frame_to_ms(age))) for age in range(n_ages))
+
+    def _pause_ms_at(self, age_ms: float) -> float:
+        shrink_start_ms = 1000 * self.segment_s_min
+        shrink_ms = 1000 * (self.segment_s_max - self.segment_s_min)
+        share = min(1.0, max(0.0, (age_ms - shrink_start_ms) / shrink_ms))
+        return self.pause_ms + share * (self.pause_ms_min - self.pause_ms)
+
+
+def _require(key: str, value: float, low: float, high: float) -> None:
+    # Written so that NaN, which compares false with everything, is refused too.
+    if not low <= value <= high:
+        raise ValueError(f"{key} must be between {low:g} and {high:g}, not {value:g}")

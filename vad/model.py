@@ -1,0 +1,142 @@
+"""Silero VAD: how much each frame sounds like speech, for many streams in one batch.
+
+The only module of the package that imports torch. The published wrapper keeps one stream's state inside the
+model and silently resets it when the batch size changes; the network inside takes the state as an argument,
+and that is what is called here. The package ``silero_vad`` itself is never imported: its import sets torch to
+one thread for the whole process. Thread counts are the application's to choose and are not touched.
+"""
+
+import hashlib
+import importlib.util
+import io
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from vad.audio import FRAME_SAMPLES, Float32Array
+from vad.states import CONTEXT_SAMPLES, SlotArray, VadStates
+
+KNOWN_NETWORKS: Final = {
+    "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720": "silero-vad 6.2.3",
+}
+"""SHA-256 of the network files that were read and tried, and where each was published.
+
+A TorchScript file is a program: a changed one runs with the server's rights.
+"""
+
+_WARM_UP_CALLS: Final = 3  # TorchScript observes a graph's first calls and compiles it on the next.
+
+
+class NetworkFileError(RuntimeError):
+    """Raised when the network's file is missing, unreadable or not the one that was checked."""
+
+
+def find_network() -> Path:
+    """Return the path of the network in the installed package ``silero_vad``, without importing it.
+
+    Raises:
+        NetworkFileError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("silero_vad")
+    if spec is None or not spec.submodule_search_locations:
+        raise NetworkFileError("the package silero-vad is not installed")
+    return Path(spec.submodule_search_locations[0], "data", "silero_vad.jit")
+
+
+class SileroVad:
+    """The network. It holds no stream's state, so threads may share it; each ``VadStates`` has one owner.
+
+    Args:
+        path: the network's file; by default that of the installed package.
+        sha256: the file's expected hash in hexadecimal, instead of those in ``KNOWN_NETWORKS``.
+
+    Raises:
+        NetworkFileError: the file cannot be read, or its hash is not the expected one.
+    """
+
+    def __init__(self, path: Path | None = None, sha256: str | None = None) -> None:
+        self._network = _load(_read_checked(path or find_network(), sha256))
+
+    def score(self, frames: Float32Array, slots: SlotArray, states: VadStates) -> Float32Array:
+        """Score the next frame of each of B streams and advance their states.
+
+        Args:
+            frames: float32 (B, 512) in [-1, 1), finite; row i is the next frame of stream ``slots[i]``.
+            slots: integers (B,), open in ``states``, each at most once.
+            states: the streams' states.
+
+        Returns:
+            float32 (B,): speech probabilities, the same, up to float32 rounding, whatever else is in the
+            batch.
+
+        Raises:
+            ValueError: wrong shape or type, a slot not open or named twice; no state has changed.
+        """
+        if frames.dtype != np.float32 or frames.shape != (len(slots), FRAME_SAMPLES):
+            expected = f"float32 ({len(slots)}, {FRAME_SAMPLES})"
+            raise ValueError(f"frames must be {expected}, not {frames.dtype} {frames.shape}")
+        states.check(slots)
+        if len(slots) == 0:
+            return np.empty(0, dtype=np.float32)
+        hidden, context = states.gather(slots)
+        probabilities, hidden = self._forward(np.concatenate((context, frames), axis=1), hidden)
+        states.scatter(slots, hidden, frames[:, -CONTEXT_SAMPLES:])
+        return probabilities
+
+    def score_stream(self, frames: Float32Array) -> Float32Array:
+        """Score the frames of one whole stream, float32 (k, 512), from its beginning; return float32 (k,)."""
+        states = VadStates()
+        slots = np.array([states.open()], dtype=np.intp)
+        scores = [self.score(frame[np.newaxis], slots, states) for frame in frames]
+        return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
+
+    def warm_up(self, batch_sizes: tuple[int, ...] = (1, 8, 64)) -> None:
+        """Score silence, so that no stream pays for the network's compilation (70 ms where it was measured).
+
+        Sizes need not be complete: the first batch of a size never seen costs 1 to 3 ms more than the next,
+        for memory and kernels, and is not compiled again. Call it in the thread that will score.
+        """
+        for size in batch_sizes:
+            states = VadStates()
+            slots = np.array([states.open() for _ in range(size)], dtype=np.intp)
+            for _ in range(_WARM_UP_CALLS):
+                self.score(np.zeros((size, FRAME_SAMPLES), dtype=np.float32), slots, states)
+
+    def _forward(
+        self, network_input: Float32Array, hidden: Float32Array
+    ) -> tuple[Float32Array, Float32Array]:
+        """Map float32 (B, 576) and (2, B, 128) to probabilities (B,) and the next (2, B, 128)."""
+        n_rows = len(network_input)
+        if n_rows == 1:
+            # A single row takes another matrix kernel, whose rounding moves scores by up to 5e-6; batches of
+            # 2 to 200 agreed within 1e-6. Doubling the row keeps scores the same whoever else is connected.
+            network_input, hidden = network_input.repeat(2, axis=0), hidden.repeat(2, axis=1)
+        with torch.inference_mode():
+            scores, state = self._network(torch.from_numpy(network_input), torch.from_numpy(hidden))
+        return scores.numpy().reshape(-1)[:n_rows], state.numpy()[:, :n_rows]
+
+
+def _read_checked(path: Path, sha256: str | None) -> bytes:
+    try:
+        program = path.read_bytes()
+    except OSError as error:
+        raise NetworkFileError(f"cannot read the VAD network {path}: {error.strerror}") from error
+    found = hashlib.sha256(program).hexdigest()
+    expected = KNOWN_NETWORKS if sha256 is None else (sha256.lower(),)
+    if found not in expected:
+        raise NetworkFileError(f"the VAD network {path} is not a known one: its SHA-256 is {found}")
+    return program
+
+
+def _load(program: bytes) -> Any:  # torch has no type for the attributes of a scripted module.
+    """Load from the bytes that were checked: a path could name another file by now."""
+    with warnings.catch_warnings():
+        # The network is published as TorchScript only in a form whose loader torch deprecates.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
+        wrapper = torch.jit.load(  # type: ignore[no-untyped-call]  # torch gives it no types
+            io.BytesIO(program), map_location="cpu"
+        )
+    return wrapper.eval()._model

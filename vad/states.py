@@ -1,0 +1,89 @@
+"""The recurrent state of many streams in one slab, so that one batch of any of them is a gather by index.
+
+Silero VAD carries, per stream, an LSTM state of 2 x 128 numbers and the last 64 samples heard. Rows of an
+array are cheaper to stack than separate objects: per tick and session one row is read and one is written.
+"""
+
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from vad.audio import Float32Array
+
+CONTEXT_SAMPLES: Final = 64
+HIDDEN_SIZE: Final = 128
+
+SlotArray: TypeAlias = npt.NDArray[np.intp]
+
+_CAPACITY_FIRST: Final = 16
+
+
+class VadStates:
+    """The states of the open streams; each has a slot, from ``open`` to ``close``.
+
+    The slab doubles when it is full and does not shrink: 1.3 kB per slot. How many streams may be open is the
+    owner's limit to set. Not safe for use by two threads at once.
+    """
+
+    __slots__ = ("_context", "_free", "_hidden", "_is_open")
+
+    def __init__(self) -> None:
+        self._hidden: Float32Array = np.zeros((2, 0, HIDDEN_SIZE), dtype=np.float32)
+        self._context: Float32Array = np.zeros((0, CONTEXT_SAMPLES), dtype=np.float32)
+        self._is_open: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._is_open) - len(self._free)
+
+    def open(self) -> int:
+        """Return the slot of a new stream, in the state of one that has heard nothing."""
+        if not self._free:
+            self._grow()
+        slot = self._free.pop()
+        self._is_open[slot] = True
+        self._hidden[:, slot] = 0.0
+        self._context[slot] = 0.0
+        return slot
+
+    def close(self, slot: int) -> None:
+        """Give the slot back; another stream may get it.
+
+        Raises:
+            ValueError: the slot is not open.
+        """
+        self.check(np.array([slot], dtype=np.intp))
+        self._is_open[slot] = False
+        self._free.append(slot)
+
+    def check(self, slots: SlotArray) -> None:
+        """Check that ``slots``, integers (B,), are open and that none is named twice.
+
+        Raises:
+            ValueError: a slot is not open, or a stream would advance by two frames from one state.
+        """
+        if len(slots) == 0:
+            return
+        if slots.min() < 0 or slots.max() >= len(self._is_open) or not self._is_open[slots].all():
+            raise ValueError("a slot is not open")
+        if np.bincount(slots).max() > 1:
+            raise ValueError("a slot is named twice in one batch")
+
+    def gather(self, slots: SlotArray) -> tuple[Float32Array, Float32Array]:
+        """Return copies of the LSTM states, float32 (2, B, 128), and contexts, float32 (B, 64)."""
+        return self._hidden[:, slots], self._context[slots]
+
+    def scatter(self, slots: SlotArray, hidden: Float32Array, context: Float32Array) -> None:
+        """Store what ``gather`` will return next; shapes as there."""
+        self._hidden[:, slots] = hidden
+        self._context[slots] = context
+
+    def _grow(self) -> None:
+        old = len(self._is_open)
+        new = max(_CAPACITY_FIRST, 2 * old)
+        self._hidden = np.pad(self._hidden, ((0, 0), (0, new - old), (0, 0)))
+        self._context = np.pad(self._context, ((0, new - old), (0, 0)))
+        self._is_open = np.pad(self._is_open, (0, new - old))
+        # Popped from the end: low slots first, so that the rows in use stay close together.
+        self._free.extend(range(new - 1, old - 1, -1))
