@@ -1,0 +1,482 @@
+"""One client's life, from ``start`` to the last event.
+
+A session is told what happened and answers with the actions to perform, in order. Rules:
+
+1. States: AWAITING_START → STREAMING → ENDING → CLOSED. What a client message does in which state is
+   the table ``_TABLE``; a pair that is not in it is a protocol violation.
+2. Every sample received is framed, scored and, where there is speech, decoded. Scores come back in
+   order; ``flush`` and ``finish`` are marks at a frame index and act when the scores have reached it.
+3. Every segment that closes gives one job for a final; finals leave in the order of their segments,
+   whatever order results come in. A partial is asked for when the open segment has grown by
+   ``partial_frames`` and the one before has come back, so its cadence follows the engine.
+4. A session that ends, well or not, first delivers the finals of what it accepted: a client's mistake
+   loses nothing. Only a dead engine, a client that does not read and a bug of ours end it at once.
+5. Audio more than ``ahead_s`` ahead of decoding turns ``wants_audio`` false: the socket is left
+   unread until decoding has caught up. Idle time does not count meanwhile.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
+from stream_server.core.audio_window import AudioWindow
+from stream_server.core.captions import SegmentCaption
+from stream_server.core.jobs import DecodeJob, DecodeResult, Hops
+from stream_server.core.messages import (
+    Audio,
+    ClientMessage,
+    Failed,
+    Final,
+    Finish,
+    Finished,
+    Flush,
+    Flushed,
+    KeepAlive,
+    Lag,
+    Limits,
+    Numbered,
+    Partial,
+    ServerEvent,
+    SessionId,
+    SpeechStarted,
+    Start,
+    Started,
+    Task,
+)
+from stream_server.errors import BadMessage, IdleTimeout, NotSupported, ProtocolViolation, StreamError
+from vad.audio import FRAME_SAMPLES
+from vad.config import SegmenterConfig
+from vad.events import Event as SegmentEvent
+from vad.events import SegmentClosed, SegmentGrew
+from vad.events import SpeechStarted as SpeechOnset
+from vad.framing import Framer
+from vad.segmenter import Segmenter
+
+FLUSHES_MAX = 64
+"""Unanswered flushes after which the socket is left unread: they carry no audio that would bound them."""
+LAG_INTERVAL_S = 1.0
+"""A client that sends faster than real time would otherwise get one lag event per segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a session must know of the model that reads it."""
+
+    name: str
+    languages: frozenset[str]
+    """Codes it can read."""
+    can_translate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What is the same for all sessions of a server."""
+
+    model: ModelFacts
+    limits: Limits
+    segmenter: SegmenterConfig
+    features: tuple[str, ...] = ()
+    tier: str = "live"
+    partial_frames: int = 16
+    """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
+    error_drain_s: float = 10.0
+    """How long a session that ends by an error waits for its last finals."""
+
+
+# ---------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Queue an event for the client."""
+
+    numbered: Numbered
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Score:
+    """Score these frames, in order: int16 (k, 512)."""
+
+    frames: NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Decode this window."""
+
+    job: DecodeJob
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close the connection once everything queued is written; no action follows."""
+
+    code: int
+
+
+Action = Send | Score | Submit | Close
+
+
+class State(Enum):
+    """Where in its life a session is."""
+
+    AWAITING_START = auto()
+    STREAMING = auto()
+    ENDING = auto()
+    """Nothing more is accepted; the last finals are on their way."""
+    CLOSED = auto()
+
+
+_TABLE: dict[type[ClientMessage], frozenset[State]] = {
+    Start: frozenset({State.AWAITING_START}),
+    Audio: frozenset({State.STREAMING}),
+    Flush: frozenset({State.STREAMING}),
+    Finish: frozenset({State.STREAMING}),
+    KeepAlive: frozenset({State.STREAMING, State.ENDING}),
+}
+"""In which states a client may send what."""
+
+_COMPLAINT = {
+    State.AWAITING_START: "send start before anything else",
+    State.STREAMING: "start was sent already; open another connection for another stream",
+    State.ENDING: "nothing but keepalive may follow finish",
+}
+
+
+@dataclass(slots=True)
+class _PendingFinal:
+    """A closed segment whose text is on its way, or waits for those before it."""
+
+    segment: int
+    start: int
+    end: int
+    utterance_end: bool
+    result: DecodeResult | None = None
+
+
+class Session:
+    """One client's stream.
+
+    Args:
+        session_id: 128 random bits; a session cannot be guessed.
+        settings: Of the server.
+        now_s: Monotonic seconds, as in every method.
+    """
+
+    def __init__(self, session_id: SessionId, settings: SessionSettings, now_s: float) -> None:
+        self.id = session_id
+        self.state = State.AWAITING_START
+        self._settings = settings
+        self._start: Start | None = None
+        self._decoder: AudioDecoder | None = None
+        self._framer = Framer()
+        self._segmenter = Segmenter(settings.segmenter)
+        self._audio = AudioWindow()
+        self._n_scored = 0
+        self._marks: deque[tuple[int, Flush | Finish]] = deque()
+        self._flushes: deque[int] = deque()
+        self._pending: deque[_PendingFinal] = deque()
+        self._caption = SegmentCaption()
+        self._n_segments = 0
+        self._partial_out: bool = False
+        self._partial_frame = 0
+        self._error: StreamError | None = None
+        self._n_durable = 0
+        self._last_input_s = now_s
+        self._received_s = now_s
+        self._lag_s = -LAG_INTERVAL_S
+        self._ending_s: float | None = None
+
+    # ------------------------------------------------------------ what the owner asks
+
+    @property
+    def wants_audio(self) -> bool:
+        """Whether the socket should be read; False is back-pressure."""
+        has_caught_up = self.behind_samples <= self._settings.limits.ahead_s * SAMPLE_RATE_HZ
+        return has_caught_up and len(self._marks) + len(self._flushes) < FLUSHES_MAX
+
+    @property
+    def behind_samples(self) -> int:
+        """Samples received and not yet decoded, at 16 kHz."""
+        decoded = self._pending[0].start if self._pending else self._n_scored * FRAME_SAMPLES
+        return max(0, self._audio.end - decoded)
+
+    @property
+    def n_samples(self) -> int:
+        """Samples received so far, at 16 kHz."""
+        return self._audio.end
+
+    # ------------------------------------------------------------ inputs
+
+    def receive(self, message: ClientMessage, now_s: float) -> list[Action]:
+        """Take one message of the client."""
+        if self.state is State.CLOSED or self._error is not None:
+            return []
+        if self.state not in _TABLE[type(message)]:
+            return self.end(ProtocolViolation(_COMPLAINT[self.state]), now_s)
+        self._last_input_s = now_s
+        match message:
+            case Start():
+                return self._receive_start(message, now_s)
+            case Audio():
+                return self._receive_audio(message, now_s)
+            case Flush():
+                self._marks.append((self._framer.n_frames, message))
+                return self._pass_marks(now_s)
+            case Finish():
+                return self._receive_finish(message, now_s)
+            case KeepAlive():
+                return []
+            case _:
+                assert_never(message)
+
+    def receive_scores(self, probabilities: Sequence[float], now_s: float) -> list[Action]:
+        """Take the speech probabilities of the next frames, in the order they were given out."""
+        if self.state is State.CLOSED:
+            return []
+        n_scores = self._n_scored + len(probabilities)
+        assert n_scores <= self._framer.n_frames, "more scores than frames given out"
+        actions: list[Action] = []
+        for probability in probabilities:
+            self._n_scored += 1
+            actions += self._follow(self._segmenter.push(probability), now_s)
+            actions += self._pass_marks(now_s)
+        if not self._is_closed:
+            self._audio.forget_before(self._segmenter.keep_from_frame * FRAME_SAMPLES)
+        return actions
+
+    def receive_result(self, result: DecodeResult, now_s: float) -> list[Action]:
+        """Take the text of a job of this session."""
+        if self.state is State.CLOSED:
+            return []
+        if not result.final:
+            return self._receive_partial(result)
+        for pending in self._pending:
+            if pending.segment == result.segment and pending.result is None:
+                pending.result = result
+                return self._deliver(now_s)
+        raise AssertionError(f"no final is awaited for segment {result.segment}")
+
+    def tick(self, now_s: float) -> list[Action]:
+        """Look at the clock; called about once a second."""
+        if self.state is State.ENDING:
+            assert self._ending_s is not None
+            waited_s = now_s - self._ending_s
+            if self._error is not None and waited_s > self._settings.error_drain_s:
+                return self.fail(self._error)
+        elif self.state is not State.CLOSED:
+            if not self.wants_audio:
+                self._last_input_s = now_s
+            elif now_s - self._last_input_s > self._settings.limits.idle_s:
+                idle_s = self._settings.limits.idle_s
+                return self.end(IdleTimeout(f"neither audio nor keepalive for {idle_s:g} s"), now_s)
+        return []
+
+    def end(self, error: StreamError, now_s: float) -> list[Action]:
+        """End by an error, after the finals of what was accepted."""
+        if self.state is State.CLOSED or self._error is not None:
+            return []
+        self._error = error
+        if self.state is State.AWAITING_START:
+            return self.fail(error)
+        if self.state is State.ENDING:
+            self._ending_s = now_s
+            return self._close_if_done()
+        return self._begin_end(now_s)
+
+    def fail(self, error: StreamError) -> list[Action]:
+        """End by an error at once."""
+        if self.state is State.CLOSED:
+            return []
+        self.state = State.CLOSED
+        return [self._durable(Failed(error)), Close(error.close_code)]
+
+    def disconnect(self) -> None:
+        """The connection is gone: nothing more can be delivered."""
+        self.state = State.CLOSED
+
+    # ------------------------------------------------------------ messages
+
+    def _receive_start(self, message: Start, now_s: float) -> list[Action]:
+        model = self._settings.model
+        if message.language is not None and message.language not in model.languages:
+            known = ", ".join(sorted(model.languages))
+            return self.end(NotSupported(f"model {model.name} reads these languages: {known}"), now_s)
+        if message.task is Task.TRANSLATE and not model.can_translate:
+            return self.end(NotSupported(f"model {model.name} cannot translate"), now_s)
+        self._start = message
+        self._decoder = AudioDecoder(message.audio)
+        self.state = State.STREAMING
+        settings = self._settings
+        return [self._durable(Started(self.id, model.name, settings.limits, settings.features))]
+
+    def _receive_audio(self, message: Audio, now_s: float) -> list[Action]:
+        assert self._decoder is not None
+        self._received_s = now_s
+        try:
+            samples = self._decoder.push(message.data)
+        except StreamError as error:
+            return self.end(error, now_s)
+        actions = self._take_samples(samples)
+        if not self.wants_audio and now_s - self._lag_s >= LAG_INTERVAL_S:
+            self._lag_s = now_s
+            actions.append(self._send(Lag(self.behind_samples)))
+        return actions
+
+    def _take_samples(self, samples: NDArray[np.int16]) -> list[Action]:
+        self._audio.append(samples)
+        frames = self._framer.push(samples)
+        return [Score(frames)] if len(frames) else []
+
+    def _receive_finish(self, message: Finish, now_s: float) -> list[Action]:
+        assert self._decoder is not None
+        stray = self._decoder.n_stray_bytes
+        if stray:
+            self._error = BadMessage(
+                f"{stray} stray byte(s) at the end are not a whole sample; all samples before were read"
+            )
+        return self._begin_end(now_s)
+
+    def _begin_end(self, now_s: float) -> list[Action]:
+        """Take in what the resampler and the framer hold back, and mark the end."""
+        assert self._decoder is not None
+        self.state = State.ENDING
+        self._ending_s = now_s
+        actions = self._take_samples(self._decoder.finish())
+        tail = self._framer.finish()
+        if len(tail):
+            actions.append(Score(tail))
+        self._marks.append((self._framer.n_frames, Finish()))
+        return actions + self._pass_marks(now_s)
+
+    @property
+    def _is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    # ------------------------------------------------------------ segments
+
+    def _pass_marks(self, now_s: float) -> list[Action]:
+        """Act on the flushes and the finish that the scores have reached."""
+        actions: list[Action] = []
+        while self._marks and self._marks[0][0] <= self._n_scored:
+            _, mark = self._marks.popleft()
+            if isinstance(mark, Flush):
+                actions += self._follow(self._segmenter.flush(), now_s)
+                self._flushes.append(self._n_segments)
+            else:
+                actions += self._follow(self._segmenter.finish(), now_s)
+            actions += self._deliver(now_s)
+        return actions
+
+    def _follow(self, events: Sequence[SegmentEvent], now_s: float) -> list[Action]:
+        actions: list[Action] = []
+        for event in events:
+            match event:
+                case SpeechOnset():
+                    actions.append(self._durable(SpeechStarted(event.frame * FRAME_SAMPLES)))
+                case SegmentGrew():
+                    actions += self._ask_partial(event, now_s)
+                case SegmentClosed():
+                    actions.append(self._ask_final(event, now_s))
+                case _:
+                    assert_never(event)
+        return actions
+
+    def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Action]:
+        assert self._start is not None
+        since = max(self._partial_frame, event.start_frame)
+        too_soon = event.end_frame - since < self._settings.partial_frames
+        if self._partial_out or too_soon or not self._start.partials or self.state is not State.STREAMING:
+            return []
+        self._partial_out = True
+        self._partial_frame = event.end_frame
+        start, end = self._bounds(event.start_frame, event.end_frame)
+        return [Submit(self._job(event.segment, start, end, now_s, final=False))]
+
+    def _ask_final(self, event: SegmentClosed, now_s: float) -> Action:
+        start, end = self._bounds(event.start_frame, event.end_frame)
+        job = self._job(event.segment, start, end, now_s, final=True)
+        self._pending.append(_PendingFinal(event.segment, start, end, event.utterance_end))
+        self._n_segments = event.segment + 1
+        self._caption = SegmentCaption()
+        self._partial_out = False
+        return Submit(job)
+
+    def _bounds(self, start_frame: int, end_frame: int) -> tuple[int, int]:
+        """Frames to samples; the last frame of a stream may be padded beyond what was received."""
+        return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
+
+    def _job(self, segment: int, start: int, end: int, now_s: float, *, final: bool) -> DecodeJob:
+        assert self._start is not None
+        return DecodeJob(
+            session=self.id,
+            segment=segment,
+            revision=self._caption.revision + (not final),
+            final=final,
+            start=start,
+            pcm=self._audio.read(start, end),
+            language=self._start.language,
+            task=self._start.task,
+            tier=self._settings.tier,
+            hops=Hops(received_s=self._received_s, submitted_s=now_s),
+        )
+
+    # ------------------------------------------------------------ results
+
+    def _receive_partial(self, result: DecodeResult) -> list[Action]:
+        if result.segment != self._n_segments:
+            return []  # its segment closed meanwhile: the final says it all
+        self._partial_out = False
+        text, stable = self._caption.update(result.text)
+        revision = self._caption.revision
+        partial = Partial(result.segment, revision, result.start, result.end, text, stable)
+        return [self._send(partial)]
+
+    def _deliver(self, now_s: float) -> list[Action]:
+        """Send finals, in order, and what waited for them."""
+        actions: list[Action] = []
+        while True:
+            first = self._pending[0] if self._pending else None
+            if self._flushes and (first is None or self._flushes[0] <= first.segment):
+                self._flushes.popleft()
+                actions.append(self._durable(Flushed()))
+            elif first is not None and first.result is not None:
+                self._pending.popleft()
+                actions.append(self._final(first, first.result))
+            else:
+                return actions + self._close_if_done()
+
+    def _final(self, pending: _PendingFinal, result: DecodeResult) -> Action:
+        return self._durable(
+            Final(
+                segment=pending.segment,
+                start=pending.start,
+                end=pending.end,
+                text=result.text,
+                language=result.language,
+                utterance_end=pending.utterance_end,
+            )
+        )
+
+    def _close_if_done(self) -> list[Action]:
+        if self.state is not State.ENDING or self._pending or self._marks:
+            return []
+        if self._error is not None:
+            return self.fail(self._error)
+        self.state = State.CLOSED
+        return [self._durable(Finished(self._audio.end, self._n_segments)), Close(1000)]
+
+    # ------------------------------------------------------------ events
+
+    def _durable(self, event: ServerEvent) -> Send:
+        self._n_durable += 1
+        return Send(Numbered(event, self._n_durable))
+
+    def _send(self, event: Partial | Lag) -> Send:
+        return Send(Numbered(event, None))

@@ -1,0 +1,1 @@
+"""Foreign wire formats, turned into the messages of ``core`` and back. Pure."""

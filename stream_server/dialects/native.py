@@ -1,0 +1,181 @@
+"""``captions.v1`` on the wire to and from the messages of ``core``; the schema is ``schema.py``."""
+
+from typing import assert_never
+
+import msgspec
+
+from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioFormat, Encoding
+from stream_server.core.messages import (
+    Audio,
+    ClientMessage,
+    Failed,
+    Final,
+    Finish,
+    Finished,
+    Flush,
+    Flushed,
+    KeepAlive,
+    Lag,
+    Numbered,
+    Partial,
+    SpeechStarted,
+    Start,
+    Started,
+    Task,
+)
+from stream_server.dialects import schema
+from stream_server.errors import BadMessage, NotSupported, ProtocolViolation, TooLarge, UnsupportedAudio
+
+_decoder = msgspec.json.Decoder(schema.ClientText)
+_encoder = msgspec.json.Encoder()
+
+
+def decode_client(data: str | bytes) -> ClientMessage:
+    """Read one WebSocket message of a client.
+
+    Raises:
+        BadMessage: Text that is not JSON, or cannot be UTF-8.
+        ProtocolViolation: An unknown type or field, or a value of the wrong type.
+        UnsupportedAudio: An encoding, rate or number of channels that is not read.
+        NotSupported: A reserved message or field.
+        TooLarge: More than ``MESSAGE_BYTES_MAX`` bytes.
+    """
+    n_bytes = len(data) if isinstance(data, bytes) else _utf8_bytes(data)
+    if n_bytes > schema.MESSAGE_BYTES_MAX:
+        raise TooLarge(f"a message may have {schema.MESSAGE_BYTES_MAX} bytes, this one has {n_bytes}")
+    if isinstance(data, bytes):
+        return Audio(data)
+    try:
+        message = _decoder.decode(data)
+    except msgspec.ValidationError as exc:
+        raise ProtocolViolation(f"{exc}; see docs/protocol.md for the fields of each type") from exc
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise BadMessage("a text message must be one JSON object") from exc
+    return _to_core(message)
+
+
+def _utf8_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as exc:
+        raise BadMessage("a text message must be UTF-8") from exc
+
+
+def _to_core(message: schema.ClientText) -> ClientMessage:
+    match message:
+        case schema.StartMessage():
+            return _start(message)
+        case schema.FlushMessage():
+            return Flush()
+        case schema.FinishMessage():
+            return Finish()
+        case schema.KeepAliveMessage():
+            return KeepAlive()
+        case schema.ResumeMessage():
+            raise NotSupported("resume is reserved and not offered by this server; send start")
+        case _:
+            assert_never(message)
+
+
+def _start(message: schema.StartMessage) -> Start:
+    for name in ("words", "room", "endpointing", "hotwords", "prompt"):
+        if getattr(message, name) not in (None, False):
+            raise NotSupported(f"start.{name} is reserved and not offered by this server; leave it out")
+    audio = AudioFormat(
+        _member(Encoding, message.encoding, "encoding"), message.sample_rate, message.channels
+    )
+    try:
+        task = Task(message.task)
+    except ValueError as exc:
+        raise ProtocolViolation("start.task must be transcribe or translate") from exc
+    return Start(audio=audio, language=message.language, task=task, partials=message.partials)
+
+
+def _member(encodings: type[Encoding], value: str, name: str) -> Encoding:
+    try:
+        return encodings(value)
+    except ValueError as exc:
+        known = ", ".join(encoding.value for encoding in encodings)
+        raise UnsupportedAudio(f"start.{name} must be one of {known}") from exc
+
+
+def encode_server(numbered: Numbered, seq: int) -> str:
+    """Write one event.
+
+    Args:
+        numbered: The event, and its durable number when it has one.
+        seq: The connection's next sequence number.
+    """
+    return _encoder.encode(_to_wire(numbered, seq)).decode()
+
+
+def _to_wire(numbered: Numbered, seq: int) -> schema.ServerText:
+    event = numbered.event
+    match event:
+        case Partial():
+            return schema.PartialEvent(
+                seq=seq,
+                segment=event.segment,
+                revision=event.revision,
+                start=seconds(event.start),
+                end=seconds(event.end),
+                text=event.text,
+                stable=event.stable,
+            )
+        case Lag():
+            return schema.LagEvent(seq=seq, behind=seconds(event.behind))
+        case _:
+            assert numbered.number is not None, "durable events are numbered by the session"
+            return _durable_to_wire(event, seq, numbered.number)
+
+
+def _durable_to_wire(
+    event: Started | SpeechStarted | Final | Flushed | Finished | Failed, seq: int, number: int
+) -> schema.ServerText:
+    match event:
+        case Started():
+            return _started(event, seq, number)
+        case SpeechStarted():
+            return schema.SpeechStartedEvent(seq=seq, event=number, at=seconds(event.at))
+        case Final():
+            return schema.FinalEvent(
+                seq=seq,
+                event=number,
+                segment=event.segment,
+                start=seconds(event.start),
+                end=seconds(event.end),
+                text=event.text,
+                language=event.language,
+                utterance_end=event.utterance_end,
+            )
+        case Flushed():
+            return schema.FlushedEvent(seq=seq, event=number)
+        case Finished():
+            return schema.FinishedEvent(
+                seq=seq, event=number, audio_seconds=seconds(event.samples), segments=event.segments
+            )
+        case Failed():
+            return schema.ErrorEvent(seq=seq, event=number, code=event.error.code, message=str(event.error))
+        case _:
+            assert_never(event)
+
+
+def _started(event: Started, seq: int, number: int) -> schema.StartedEvent:
+    limits = schema.LimitsObject(
+        message_bytes=event.limits.message_bytes,
+        idle_seconds=event.limits.idle_s,
+        ahead_seconds=event.limits.ahead_s,
+    )
+    return schema.StartedEvent(
+        seq=seq,
+        event=number,
+        session=event.session,
+        model=event.model,
+        limits=limits,
+        features=list(event.features),
+    )
+
+
+def seconds(samples: int) -> float:
+    """Sample position as the seconds of the protocol, three decimals."""
+    return round(samples / SAMPLE_RATE_HZ, 3)

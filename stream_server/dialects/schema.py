@@ -1,0 +1,217 @@
+"""The native protocol ``captions.v1``: every message and field, in one place.
+
+The server, the Python client, ``docs/protocol.md`` (checked by a test) and the golden vectors in
+``tests/vectors`` all read this file. Text frames are JSON objects tagged by ``type``; binary frames
+are audio. Times are seconds from the session's first sample, rounded to three decimals.
+
+The server refuses fields it does not know. Clients must ignore events and fields they do not know:
+the event structs here, which the Python client decodes with, do.
+"""
+
+import msgspec
+
+SUBPROTOCOL = "captions.v1"
+PATH = "/v1/stream"
+
+MESSAGE_BYTES_MAX = 64 * 1024
+"""One message, text or binary."""
+
+
+# ---------------------------------------------------------------- client → server
+
+
+class ClientStruct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of what a client sends as text."""
+
+
+class StartMessage(ClientStruct, frozen=True, tag="start"):
+    """First message: what the audio is, and what is wanted of it."""
+
+    encoding: str = "pcm_s16le"
+    """`pcm_s16le`, `pcm_f32le`, `mulaw` or `alaw`."""
+    sample_rate: int = 16000
+    """Hz, 8000 to 48000."""
+    channels: int = 1
+    """1, or 2 interleaved, which are mixed down."""
+    language: str | None = None
+    """Language code such as `"de"`; null lets the model decide."""
+    task: str = "transcribe"
+    """`transcribe`, or `translate` into English."""
+    partials: bool = True
+    """Whether `partial` events are wanted."""
+    words: bool = False
+    """Reserved: word times in finals."""
+    room: str | None = None
+    """Reserved: publish the captions in a room."""
+    endpointing: str | None = None
+    """Reserved: a preset for where utterances end."""
+    hotwords: list[str] | None = None
+    """Reserved: names and terms to prefer."""
+    prompt: str | None = None
+    """Reserved: text that came before."""
+
+
+class FlushMessage(ClientStruct, frozen=True, tag="flush"):
+    """Finalise all audio sent so far; answered by `flushed` after the finals."""
+
+
+class FinishMessage(ClientStruct, frozen=True, tag="finish"):
+    """No more audio; answered by the last finals, `finished` and close 1000."""
+
+
+class KeepAliveMessage(ClientStruct, frozen=True, tag="keepalive"):
+    """Resets the idle timer while there is no audio to send."""
+
+
+class ResumeMessage(ClientStruct, frozen=True, tag="resume"):
+    """Reserved: go on with a session after a lost connection."""
+
+    session: str
+    """The session of `started`."""
+    event: int
+    """The last `event` number seen."""
+
+
+ClientText = StartMessage | FlushMessage | FinishMessage | KeepAliveMessage | ResumeMessage
+
+
+# ---------------------------------------------------------------- server → client
+
+
+class ServerStruct(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every event."""
+
+    seq: int
+    """Rises by one with each event of the connection."""
+
+
+class DurableStruct(ServerStruct, frozen=True, kw_only=True):
+    """Base of events that are never dropped."""
+
+    event: int
+    """Rises by one with each durable event of the session, without gaps."""
+
+
+class LimitsObject(msgspec.Struct, frozen=True, kw_only=True):
+    """What the client must keep to."""
+
+    message_bytes: int
+    """Largest message, text or binary."""
+    idle_seconds: float
+    """Send audio or `keepalive` at least this often."""
+    ahead_seconds: float
+    """Audio further ahead of decoding than this stops the socket being read."""
+
+
+class StartedEvent(DurableStruct, frozen=True, kw_only=True, tag="started"):
+    """Answer to `start`: audio may flow."""
+
+    session: str
+    """128 random bits in hexadecimal."""
+    model: str
+    """The model that decodes."""
+    limits: LimitsObject
+    features: list[str]
+    """Names of optional parts of the protocol that this server offers."""
+
+
+class SpeechStartedEvent(DurableStruct, frozen=True, kw_only=True, tag="speech_started"):
+    """Somebody began to speak."""
+
+    at: float
+    """Where, in seconds."""
+
+
+class PartialEvent(ServerStruct, frozen=True, kw_only=True, tag="partial"):
+    """What the open segment says so far; each replaces the one before."""
+
+    segment: int
+    """Number of the segment, from 0."""
+    revision: int
+    """Rises within the segment."""
+    start: float
+    """Where the segment begins, in seconds."""
+    end: float
+    """Where what was decoded ends, in seconds."""
+    text: str
+    """What it says so far."""
+    stable: int
+    """Leading Unicode code points of `text`, at a word end, that no later partial of this segment changes."""
+
+
+class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
+    """What a segment said: exactly one for each segment; its text may be empty."""
+
+    segment: int
+    """Number of the segment, from 0."""
+    start: float
+    """Where the segment begins, in seconds."""
+    end: float
+    """Where it ends, in seconds."""
+    text: str
+    """What it says."""
+    language: str | None
+    """Language the text is in, when the model tells."""
+    words: list[dict[str, object]] | None = None
+    """Reserved: null."""
+    utterance_end: bool
+    """True when the speaker paused after it; false when running speech was cut."""
+
+
+class FlushedEvent(DurableStruct, frozen=True, kw_only=True, tag="flushed"):
+    """All audio before the `flush` is in the finals sent before this."""
+
+
+class LagEvent(ServerStruct, frozen=True, kw_only=True, tag="lag"):
+    """Decoding is behind, and the socket is not read until it has caught up."""
+
+    behind: float
+    """Seconds of audio received and not yet decoded."""
+
+
+class FinishedEvent(DurableStruct, frozen=True, kw_only=True, tag="finished"):
+    """The last event of a stream that ended well; the server closes with 1000."""
+
+    audio_seconds: float
+    """Length of all audio received."""
+    segments: int
+    """How many finals there were."""
+
+
+class ErrorEvent(DurableStruct, frozen=True, kw_only=True, tag="error"):
+    """The last event of a stream that did not; the close code is in the table of errors."""
+
+    code: str
+    """One of the table of errors."""
+    message: str
+    """What went wrong and what to do, for a person."""
+
+
+class AckEvent(ServerStruct, frozen=True, kw_only=True, tag="ack"):
+    """Defined for later: samples accepted for good."""
+
+    samples: int
+    """How many, at 16 kHz, from the session's first."""
+
+
+class WarningEvent(ServerStruct, frozen=True, kw_only=True, tag="warning"):
+    """Defined for later: something the client should know and may ignore."""
+
+    code: str
+    """Short name of what it is."""
+    message: str
+    """For a person."""
+
+
+ServerText = (
+    StartedEvent
+    | SpeechStartedEvent
+    | PartialEvent
+    | FinalEvent
+    | FlushedEvent
+    | LagEvent
+    | FinishedEvent
+    | ErrorEvent
+    | AckEvent
+    | WarningEvent
+)
