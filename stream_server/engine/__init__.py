@@ -1,0 +1,1 @@
+"""Whisper: loading weights, decoding batches, and the process that does it."""

@@ -1,0 +1,163 @@
+"""A model's folder: ``manifest.json`` says what the weights are, and every file is checked against it.
+
+Knows neither torch nor whisper, so that the server can read it without loading a model.
+"""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+
+from stream_server.errors import ModelError
+
+MANIFEST_NAME = "manifest.json"
+WEIGHTS_NAME = "model.safetensors"
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+class Dimensions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """whisper's ``ModelDimensions``."""
+
+    n_mels: int
+    n_audio_ctx: int
+    n_audio_state: int
+    n_audio_head: int
+    n_audio_layer: int
+    n_vocab: int
+    n_text_ctx: int
+    n_text_state: int
+    n_text_head: int
+    n_text_layer: int
+
+    def __post_init__(self) -> None:
+        """Check what would fail only in the first decode, or not at all."""
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+        _require("n_mels", self.n_mels, 80, 128)
+        _require("n_audio_ctx", self.n_audio_ctx, 1500)
+        # English, multilingual, multilingual with Cantonese: the tokenizers that whisper has.
+        _require("n_vocab", self.n_vocab, 51_864, 51_865, 51_866)
+        _require("n_text_ctx", self.n_text_ctx, 448)
+        _require("n_text_state", self.n_text_state, self.n_audio_state)
+        for n_head in (self.n_audio_head, self.n_text_head):
+            if self.n_audio_state % (2 * n_head):
+                raise ValueError(f"a width of {self.n_audio_state} cannot be split among {n_head} heads")
+
+
+class FileEntry(msgspec.Struct, frozen=True):
+    """One file of the model."""
+
+    sha256: str
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a model is and how its windows are prepared; further fields are for people."""
+
+    id: str
+    dims: Dimensions
+    multilingual: bool
+    files: dict[str, FileEntry]
+    language: str | None = None
+    """The one language of a model that is not multilingual."""
+    audio_context: str = "full"
+    """``full``: windows are padded to 30 s. ``fit``: to their own length, for models trained so."""
+    context_tail_s: float = 0.0
+    """Silence that a fitted window has at its end, seconds."""
+    alignment_heads: str | None = None
+    """whisper's base85 dump of the heads that align words."""
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.audio_context not in ("full", "fit"):
+            raise ValueError("audio_context must be full or fit")
+        if not 0 <= self.context_tail_s <= 5:
+            raise ValueError("context_tail_s must be between 0 and 5")
+        if self.multilingual != (self.dims.n_vocab > 51_864):
+            raise ValueError(f"n_vocab {self.dims.n_vocab} and multilingual disagree")
+        if WEIGHTS_NAME not in self.files:
+            raise ValueError(f"files must name {WEIGHTS_NAME} and its sha256")
+
+
+def _require(name: str, value: int, *allowed: int) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be {' or '.join(map(str, allowed))}, not {value}")
+
+
+def embedded_model() -> Path:
+    """The folder of the model that the package carries."""
+    # The package is installed as files (not zipped): safetensors maps the weights from disk.
+    return Path(str(resources.files("stream_server") / "assets" / "demo_en"))
+
+
+def find_model(wanted: str | None, state: Path) -> Path:
+    """The folder of a model: a path, a name in the state folder's ``models``, or the embedded one.
+
+    Raises:
+        ModelError: Neither exists; names both places.
+    """
+    if wanted is None:
+        return embedded_model()
+    installed = state / "models" / wanted
+    for folder in (Path(wanted), installed):
+        if folder.is_dir():
+            return folder
+    raise ModelError(
+        f"there is no model folder {wanted}, nor {installed}; --model takes a folder with {MANIFEST_NAME} "
+        f"and {WEIGHTS_NAME}, or the name of one in {installed.parent}"
+    )
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a model folder's manifest.
+
+    Raises:
+        ModelError: The folder or the manifest is missing, or says something impossible.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        missing = f"{path} does not exist" if folder.is_dir() else f"{folder} is not a folder"
+        raise ModelError(
+            f"{missing}; --model takes a folder with {MANIFEST_NAME} and {WEIGHTS_NAME}"
+        ) from exc
+    except OSError as exc:
+        raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ModelError(f"{path} is not a model manifest: {exc}") from exc
+
+
+def verify_files(folder: Path, manifest: Manifest) -> None:
+    """Check every file of the manifest against its sha256, before anything parses it.
+
+    Raises:
+        ModelError: A file is missing, empty, or not the one the manifest was made for.
+    """
+    for name, entry in manifest.files.items():
+        path = folder / name
+        if name == "" or Path(name).name != name or "\0" in name:
+            raise ModelError(f"{folder / MANIFEST_NAME} names {name!r}; files must lie in the folder itself")
+        try:
+            digest = _sha256(path)
+            size = path.stat().st_size
+        except FileNotFoundError as exc:
+            raise ModelError(f"{path} is missing; copy the model's folder again") from exc
+        except OSError as exc:
+            raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
+        if size == 0:
+            raise ModelError(f"{path} is empty; copy the model's folder again")
+        if digest != entry.sha256:
+            raise ModelError(
+                f"{path} is truncated or altered: sha256 {digest}, the manifest says {entry.sha256}; "
+                "copy the model's folder again"
+            )
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

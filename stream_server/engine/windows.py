@@ -1,0 +1,41 @@
+"""From a job's samples to the log-mel window that the model reads."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from whisper.audio import log_mel_spectrogram
+
+from stream_server.audio.decoder import SAMPLE_RATE_HZ
+from stream_server.engine.manifest import Manifest
+
+WINDOW_SAMPLES_MAX = 30 * SAMPLE_RATE_HZ
+"""What official checkpoints were trained on, and the longest window of any."""
+FIT_STEP_S = 0.5
+"""Fitted windows are rounded up to this, so that windows of different lengths share batches."""
+
+
+def window_samples(n_samples: int, manifest: Manifest) -> int:
+    """How long the window for this much audio is, in samples.
+
+    ``full``: always 30 s. ``fit``: the audio and the model's tail, rounded up to 0.5 s, at most 30 s.
+    """
+    if manifest.audio_context == "full":
+        return WINDOW_SAMPLES_MAX
+    step = round(FIT_STEP_S * SAMPLE_RATE_HZ)
+    wanted = n_samples + round(manifest.context_tail_s * SAMPLE_RATE_HZ)
+    return min(WINDOW_SAMPLES_MAX, step * math.ceil(wanted / step))
+
+
+def log_mel(pcm: bytes, n_window: int, n_mels: int, device: torch.device) -> Tensor:
+    """float32 (n_mels, n_window / 160) of one window.
+
+    Each row by itself: whisper's floor is the maximum over the whole tensor, so that in a batch a loud
+    neighbour would change a transcript.
+    """
+    samples = np.frombuffer(pcm, dtype="<i2")[:n_window].astype(np.float32) / np.float32(32768)
+    padded = torch.zeros(n_window, device=device)
+    padded[: len(samples)] = torch.from_numpy(samples)
+    mel: Tensor = log_mel_spectrogram(padded, n_mels)
+    return mel

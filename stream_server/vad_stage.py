@@ -1,0 +1,120 @@
+"""The thread that scores speech: per tick, one batch of the next frame of every session that has one.
+
+The loop hands in frames and gets probabilities back in the order of each session's frames; it never
+waits for this thread. One tick is one frame's length, so that at real time the batch is all sessions
+with audio; a session that has sent more than one frame is scored in further rounds of the same tick.
+How much can wait here is bounded by the sessions' back-pressure.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_server.core.messages import SessionId
+from vad.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ, int16_to_float32
+from vad.states import SlotArray, VadStates
+
+TICK_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+_log = logging.getLogger(__name__)
+
+Scores = list[tuple[SessionId, list[float]]]
+
+
+class FrameScorer(Protocol):
+    """What scores frames; ``vad.model.SileroVad`` is one."""
+
+    def score(self, frames: NDArray[np.float32], slots: SlotArray, states: VadStates) -> NDArray[np.float32]:
+        """float32 (B,) probabilities of frames float32 (B, 512) of the streams in ``slots``."""
+
+
+class VadStage:
+    """Scores the frames of all sessions.
+
+    Args:
+        scorer: The network; used by this stage's thread only.
+        post: Called from the stage's thread with every tick's scores.
+        fail: Called from the stage's thread when it dies of a bug; nothing is scored afterwards.
+    """
+
+    def __init__(self, scorer: FrameScorer, post: Callable[[Scores], None], fail: Callable[[], None]) -> None:
+        self._scorer = scorer
+        self._post = post
+        self._fail = fail
+        self._changed = threading.Condition()
+        self._waiting: dict[SessionId, list[NDArray[np.int16]]] = {}
+        self._withdrawn: list[SessionId] = []
+        self._stopping = threading.Event()
+        self._states = VadStates()
+        self._slots: dict[SessionId, int] = {}
+        self._thread = threading.Thread(target=self._run, name="vad", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and wait for it; what waits is not scored."""
+        with self._changed:
+            self._stopping.set()
+            self._changed.notify()
+        self._thread.join()
+
+    def submit(self, session: SessionId, frames: NDArray[np.int16]) -> None:
+        """Score a session's next frames, int16 (k, 512). Any thread."""
+        with self._changed:
+            self._waiting.setdefault(session, []).append(frames)
+            self._changed.notify()
+
+    def withdraw(self, session: SessionId) -> None:
+        """Forget a session; its scores may still be posted once. Any thread."""
+        with self._changed:
+            self._waiting.pop(session, None)
+            self._withdrawn.append(session)
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                started_s = time.monotonic()
+                self._tick()
+                self._stopping.wait(max(0.0, started_s + TICK_S - time.monotonic()))
+        except Exception:
+            _log.exception("vad_stage_failed")
+            self._fail()
+
+    def _tick(self) -> None:
+        with self._changed:
+            while not (self._waiting or self._withdrawn or self._stopping.is_set()):
+                self._changed.wait()
+            waiting, self._waiting = self._waiting, {}
+            withdrawn, self._withdrawn = self._withdrawn, []
+        # First: frames that wait under a withdrawn name came after the withdrawal, from a new session.
+        for session in withdrawn:
+            slot = self._slots.pop(session, None)
+            if slot is not None:
+                self._states.close(slot)
+        scores = self._score({session: np.concatenate(parts) for session, parts in waiting.items()})
+        if scores:
+            self._post(scores)
+
+    def _score(self, frames: dict[SessionId, NDArray[np.int16]]) -> Scores:
+        """Score everything, in rounds of one frame a session."""
+        scores: dict[SessionId, list[float]] = {session: [] for session in frames}
+        for i in range(max(map(len, frames.values()), default=0)):
+            members = [session for session, own in frames.items() if i < len(own)]
+            batch = int16_to_float32(np.stack([frames[session][i] for session in members]))
+            slots = np.array([self._slot(session) for session in members], dtype=np.intp)
+            for session, p in zip(members, self._scorer.score(batch, slots, self._states), strict=True):
+                scores[session].append(float(p))
+        return list(scores.items())
+
+    def _slot(self, session: SessionId) -> int:
+        if session not in self._slots:
+            self._slots[session] = self._states.open()
+        return self._slots[session]
