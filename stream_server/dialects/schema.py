@@ -111,6 +111,7 @@ class StartedEvent(DurableStruct, frozen=True, kw_only=True, tag="started"):
     model: str
     """The model that decodes."""
     limits: LimitsObject
+    """What the client must keep to; see below."""
     features: list[str]
     """Names of optional parts of the protocol that this server offers."""
 

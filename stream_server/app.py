@@ -1,0 +1,303 @@
+"""The composition root: builds every part, wires them, and owns start, drain and stop.
+
+Order of start: TLS and sockets first, because their mistakes are quick to find; then both models at
+once; then the doors open. Order of stop: doors, sessions (finals first), VAD, engine.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import uvloop
+
+from certs.tls import TlsConfigError, crl_expiry, server_context
+from stream_server.config import Config, TlsSection
+from stream_server.core.admission import Admission, AdmissionLimits
+from stream_server.core.hub import Hub
+from stream_server.core.jobs import DecodeResult
+from stream_server.core.messages import Limits, SessionId
+from stream_server.core.policy import DEFAULT_POLICY
+from stream_server.core.scheduler import Scheduler
+from stream_server.core.session import ModelFacts, SessionSettings
+from stream_server.dialects import schema
+from stream_server.engine.fake import FakeVad
+from stream_server.engine.manifest import find_model, read_manifest
+from stream_server.engine.process import Engine
+from stream_server.engine.spec import EngineSpec
+from stream_server.engine.threads import set_torch_threads
+from stream_server.errors import ConfigError, EngineFailed, ModelError, ShuttingDown
+from stream_server.ops.log import fields
+from stream_server.ops.metrics import Metrics
+from stream_server.transport.connection import stream_handler
+from stream_server.transport.gate import Gate
+from stream_server.transport.listener import Listener, bind
+from stream_server.transport.ops_listener import serve_ops
+from stream_server.transport.tls import SwappableContext
+from stream_server.vad_stage import FrameScorer, Scores, VadStage
+from vad.model import NetworkFileError, SileroVad
+
+_log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+CUT_S = 1.0
+"""How long a session that did not end by itself gets to read why it is cut off."""
+EXIT_ENGINE_FAILED = 70
+"""EX_SOFTWARE of sysexits.h: the engine died; a supervisor should start the server again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The four files of the listener."""
+
+    cert: Path
+    key: Path
+    client_ca: Path
+    crl: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What to tell the operator once the doors are open."""
+
+    addresses: list[tuple[str, int]]
+    model: str
+    model_folder: Path | None
+    tls: TlsFiles
+    crl_expires: datetime
+
+
+def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
+    """Configured paths, each defaulting to its file in the certificates' folder."""
+    return TlsFiles(
+        cert=Path(section.cert) if section.cert else certs / "server.pem",
+        key=Path(section.key) if section.key else certs / "server.key",
+        client_ca=Path(section.client_ca) if section.client_ca else certs / "ca.pem",
+        crl=Path(section.crl) if section.crl else certs / "crl.pem",
+    )
+
+
+def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        config: Everything that can be set.
+        state: Folder with ``certs``.
+        on_ready: Called once connections are accepted.
+
+    Returns:
+        Exit code: 0 after a signal, 70 after the engine died.
+
+    Raises:
+        ConfigError: TLS files or the address cannot be used.
+        ModelError: A model cannot be loaded.
+    """
+    return uvloop.run(App(config, state).run(on_ready))
+
+
+class App:
+    """One server."""
+
+    def __init__(self, config: Config, state: Path) -> None:
+        self._config = config
+        self._state = state
+        self._files = tls_files(config.tls, state / "certs")
+        self._metrics = Metrics()
+        self._stop = asyncio.Event()
+        self._exit_code = 0
+        self._is_open = False
+
+    def stop(self) -> None:
+        """Ask the server to drain and end. Loop's thread."""
+        self._stop.set()
+
+    def is_ready(self) -> bool:
+        """Whether streams are taken: doors open, engine alive, not stopping."""
+        return self._is_open and not self._stop.is_set()
+
+    async def run(self, on_ready: Callable[[Ready], None]) -> int:
+        """See ``run``; on a loop of the caller's."""
+        self._loop = asyncio.get_running_loop()
+        context = self._tls_context()
+        sockets = bind(self._config.server.host, self._config.server.port)
+        try:
+            facts = await self._start_models()
+        except BaseException:
+            for sock in sockets:
+                sock.close()
+            raise
+        self._hub = self._make_hub(facts)
+        admission = Admission(self._admission_limits())
+        gate = Gate(admission, DEFAULT_POLICY, self._config.tls.trust_domain, self, self._metrics)
+        self._listener = Listener(
+            sockets,
+            context,
+            gate,
+            stream_handler(self._hub, self._metrics),
+            self._metrics,
+            handshakes_max=self._config.limits.handshakes,
+            handshake_s=self._config.tls.handshake_s,
+        )
+        try:
+            await self._serve(facts, on_ready)
+        finally:
+            await self._stop_all()
+        return self._exit_code
+
+    # ------------------------------------------------------------ start
+
+    def _tls_context(self) -> SwappableContext:
+        files = self._files
+        try:
+            context = server_context(files.cert, files.key, files.client_ca, files.crl)
+            self._crl_expires = crl_expiry(files.crl)
+        except TlsConfigError as exc:
+            raise ConfigError(str(exc)) from exc
+        self._metrics.crl_next_update.set(self._crl_expires.timestamp())
+        return SwappableContext(context)
+
+    async def _start_models(self) -> ModelFacts:
+        """Load VAD and Whisper at once; neither is left running if the other fails."""
+        engine = self._config.engine
+        self._model_folder = None if engine.fake else find_model(engine.model, self._state)
+        if self._model_folder is not None:
+            read_manifest(self._model_folder)  # Before seconds are spent on starting a process.
+        spec = EngineSpec(self._model_folder, engine.device, engine.threads, engine.batch)
+        scheduler = Scheduler(engine.batch, self._config.limits.waiting_finals)
+        self._scheduler = scheduler
+        self._engine = Engine(spec, scheduler, self._take_results, self._engine_died)
+        loading = asyncio.create_task(asyncio.to_thread(self._load_vad))
+        try:
+            facts = await self._engine.start()
+        except BaseException:
+            await asyncio.gather(loading, return_exceptions=True)
+            raise
+        try:
+            scorer = await loading
+        except NetworkFileError as exc:
+            await self._engine.stop()
+            raise ModelError(str(exc)) from exc
+        self._vad = VadStage(scorer, self._post_scores, self._post_vad_failure)
+        self._vad.start()
+        return facts
+
+    def _load_vad(self) -> FrameScorer:
+        if self._config.engine.fake:
+            return FakeVad()
+        set_torch_threads(1)
+        network = SileroVad()
+        network.warm_up()
+        return network
+
+    def _make_hub(self, facts: ModelFacts) -> Hub:
+        limits = self._config.limits
+        settings = SessionSettings(
+            model=facts,
+            limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s),
+            segmenter=self._config.segments.segmenter(),
+            partial_frames=round(self._config.engine.partial_ms / 32),
+        )
+        return Hub(
+            settings,
+            self._vad,
+            self._engine,
+            report_bug=self._report_bug,
+            outbox_max=limits.unread_events,
+            outbox_wait_s=limits.unread_s,
+        )
+
+    def _admission_limits(self) -> AdmissionLimits:
+        limits = self._config.limits
+        return AdmissionLimits(limits.sessions, limits.sessions_per_identity, limits.connects_per_minute)
+
+    # ------------------------------------------------------------ run
+
+    async def _serve(self, facts: ModelFacts, on_ready: Callable[[Ready], None]) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Signals reach the main thread's loop only; a test runs its server on another thread.
+            with contextlib.suppress(ValueError, RuntimeError):
+                self._loop.add_signal_handler(number, self.stop)
+        async with contextlib.AsyncExitStack() as stack:
+            ops_port = self._config.server.ops_port
+            if ops_port:
+                ops = serve_ops(ops_port, self, self._metrics, self._refresh_metrics)
+                await stack.enter_async_context(await ops)
+            self._listener.start()
+            self._is_open = True
+            addresses = self._listener.addresses
+            _log.info("serving", extra=fields(addresses=addresses, model=facts.name))
+            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, self._crl_expires))
+            await self._tick_until_stopped()
+
+    async def _tick_until_stopped(self) -> None:
+        while not self._stop.is_set():
+            due_s = time.monotonic() + TICK_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), TICK_S)
+            now_s = time.monotonic()
+            if not self._stop.is_set():
+                self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
+            self._hub.tick(now_s)
+
+    def _report_bug(self, session: SessionId) -> None:
+        _log.exception("session_bug", extra=fields(session=session))
+
+    def _refresh_metrics(self) -> None:
+        self._metrics.partials_superseded.set(self._scheduler.n_superseded)
+        self._metrics.orphans.set(self._hub.n_orphans)
+
+    # ------------------------------------------------------------ what the stages report
+
+    def _post_scores(self, scores: Scores) -> None:
+        """VAD thread: hand scores to the loop."""
+        self._loop.call_soon_threadsafe(self._take_scores, scores)
+
+    def _take_scores(self, scores: Scores) -> None:
+        now_s = time.monotonic()
+        for session, probabilities in scores:
+            self._hub.receive_scores(session, probabilities, now_s)
+
+    def _take_results(self, results: list[DecodeResult]) -> None:
+        now_s = time.monotonic()
+        for result in results:
+            hops = result.hops
+            wait_s = self._metrics.final_wait_s if result.final else self._metrics.partial_wait_s
+            wait_s.observe(hops.decoded_s - hops.submitted_s)
+            self._metrics.queue_wait_s.observe(hops.batched_s - hops.submitted_s)
+            self._hub.receive_result(result, now_s)
+
+    def _post_vad_failure(self) -> None:
+        """VAD thread: it is dead."""
+        self._loop.call_soon_threadsafe(self._fail, "vad")
+
+    def _engine_died(self, exit_code: int | None) -> None:
+        _log.error("engine_died", extra=fields(exit_code=exit_code))
+        self._fail("engine")
+
+    def _fail(self, stage: str) -> None:
+        """A stage is gone for good: end all sessions and the server with a code that says so."""
+        self._exit_code = EXIT_ENGINE_FAILED
+        self._stop.set()
+        error = EngineFailed(f"the server's {stage} stopped working; connect again")
+        self._hub.fail_all(error, time.monotonic())
+
+    # ------------------------------------------------------------ stop
+
+    async def _stop_all(self) -> None:
+        _log.info("stopping", extra=fields(sessions=len(self._hub)))
+        self._is_open = False
+        await self._listener.close()
+        self._hub.drain(time.monotonic())
+        await self._listener.wait_connections(self._config.server.drain_s)
+        # Whose finals did not come in time is told so; whoever does not even read that is cut off.
+        self._hub.fail_all(ShuttingDown("the server is stopping; connect again"), time.monotonic())
+        await self._listener.wait_connections(CUT_S)
+        await self._listener.cut_connections()
+        await asyncio.to_thread(self._vad.stop)
+        await self._engine.stop()
+        _log.info("stopped", extra=fields(exit_code=self._exit_code))

@@ -1,0 +1,247 @@
+"""Configuration: one TOML file and the command line's flags into frozen structs, read once at start.
+
+The file is ``--config FILE``, else ``./stream-server.toml``, else ``/etc/stream-server/config.toml``,
+else nothing: every key has a default. Flags win over the file. Every error names the file and the key.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stream_server.errors import ConfigError
+from vad.config import SegmenterConfig
+
+CONFIG_PATHS = (Path("stream-server.toml"), Path("/etc/stream-server/config.toml"))
+STATE_VARIABLE = "STREAM_SERVER_STATE"
+STATE_FOLDERS = ("certs", "models", "audit", "history")
+
+
+def _range(name: str, value: float, low: float, high: float) -> None:
+    # Written so that NaN, which compares false with everything, is refused too.
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value}")
+
+
+class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    """Address to bind; ``0.0.0.0`` and ``::`` are every interface."""
+    port: int = 8443
+    """0 takes a free one."""
+    ops_port: int = 0
+    """Loopback port of ``/healthz``, ``/readyz`` and ``/metrics`` without TLS; 0 is off."""
+    drain_s: float = 5.0
+    """How long sessions get to deliver their last finals after SIGTERM."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _range("port", self.port, 0, 65_535)
+        _range("ops_port", self.ops_port, 0, 65_535)
+        _range("drain_s", self.drain_s, 0, 3_600)
+
+
+class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose certificates; each path defaults to the file of that purpose in the state's ``certs``."""
+
+    cert: str | None = None
+    key: str | None = None
+    client_ca: str | None = None
+    crl: str | None = None
+    trust_domain: str = "stream-server.local"
+    """Of the names in client certificates."""
+    handshake_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _range("handshake_s", self.handshake_s, 0.1, 60)
+
+
+class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much is let in and held. Every limit is on by default."""
+
+    sessions: int = 200
+    sessions_per_identity: int = 4
+    connects_per_minute: int = 10
+    """By one identity."""
+    handshakes: int = 64
+    """TLS handshakes under way at once."""
+    idle_s: float = 30.0
+    ahead_s: float = 10.0
+    """Audio ahead of decoding before the socket is left unread."""
+    unread_events: int = 256
+    unread_s: float = 10.0
+    """Finals waiting longer than this mean the client does not read."""
+    waiting_finals: int = 4096
+    """Finals of all sessions before the engine."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        counts = "sessions sessions_per_identity connects_per_minute handshakes unread_events waiting_finals"
+        for name in counts.split():
+            _range(name, getattr(self, name), 1, 1_000_000)
+        _range("idle_s", self.idle_s, 1, 86_400)
+        # A closed segment of 5 s and an open one must fit, or a stream would stop for good.
+        _range("ahead_s", self.ahead_s, 10, 600)
+        _range("unread_s", self.unread_s, 0.1, 600)
+
+
+class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What decodes."""
+
+    model: str | None = None
+    """Model folder, or the name of one in the state's ``models``; the default is the embedded demo model."""
+    fake: bool = False
+    """The deterministic engine for tests and gateway benchmarks; it transcribes nothing real."""
+    device: str = "auto"
+    threads: int = 0
+    """Torch threads of the engine; 0 is all cores but one."""
+    batch: int = 8
+    """Most windows decoded at once."""
+    partial_ms: int = 512
+    """New audio after which a partial is decoded again."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError("device must be auto, cpu or cuda")
+        _range("threads", self.threads, 0, 1_024)
+        _range("batch", self.batch, 1, 512)
+        _range("partial_ms", self.partial_ms, 128, 5_000)
+
+
+class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where speech is cut; the meaning of each key is told in ``vad.config.SegmenterConfig``."""
+
+    enter_threshold: float = SegmenterConfig().enter_threshold
+    exit_threshold: float = SegmenterConfig().exit_threshold
+    pause_ms: float = SegmenterConfig().pause_ms
+    pause_ms_min: float = SegmenterConfig().pause_ms_min
+    pre_roll_ms: float = SegmenterConfig().pre_roll_ms
+    post_roll_ms: float = SegmenterConfig().post_roll_ms
+    segment_s_min: float = SegmenterConfig().segment_s_min
+    segment_s_max: float = SegmenterConfig().segment_s_max
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        self.segmenter()
+
+    def segmenter(self) -> SegmenterConfig:
+        """The same as the ``vad`` package takes it."""
+        return SegmenterConfig(**msgspec.structs.asdict(self))
+
+
+class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is logged, to standard error."""
+
+    level: str = "info"
+    format: str = "json"
+    """``json``, one object a line, or ``text`` for a person."""
+
+    def __post_init__(self) -> None:
+        """Check the choices."""
+        if self.level not in ("debug", "info", "warning", "error"):
+            raise ValueError("level must be debug, info, warning or error")
+        if self.format not in ("json", "text"):
+            raise ValueError("format must be json or text")
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that can be set."""
+
+    server: ServerSection = ServerSection()
+    tls: TlsSection = TlsSection()
+    limits: LimitsSection = LimitsSection()
+    engine: EngineSection = EngineSection()
+    segments: SegmentsSection = SegmentsSection()
+    log: LogSection = LogSection()
+
+
+def state_dir(option: Path | None) -> Path:
+    """Where certificates, models, audit and history live: the option, the variable, or the user's own."""
+    if option is not None:
+        return option
+    named = os.environ.get(STATE_VARIABLE)
+    return Path(named) if named else Path.home() / ".local" / "share" / "stream-server"
+
+
+def prepare_state(state: Path) -> None:
+    """Make the state folder and what lies in it, readable by the owner only.
+
+    Raises:
+        ConfigError: A folder cannot be made.
+    """
+    for name in STATE_FOLDERS:
+        try:
+            (state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise ConfigError(f"{state / name} cannot be made: {exc.strerror}; set --state-dir") from exc
+
+
+def find_config(option: Path | None) -> Path | None:
+    """The configuration file to read: the option, or the first of ``CONFIG_PATHS`` that exists."""
+    if option is not None:
+        return option
+    return next((path for path in CONFIG_PATHS if path.is_file()), None)
+
+
+def load_config(path: Path | None, flags: Mapping[str, Mapping[str, object]]) -> Config:
+    """Read the file and lay the flags over it.
+
+    Args:
+        path: TOML file; None for defaults only.
+        flags: Section → key → value; None values are flags not given.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is not allowed; names file and key.
+    """
+    values = _read_toml(path) if path is not None else {}
+    config = _convert(values, str(path))
+    given = {section: _given(keys) for section, keys in flags.items() if _given(keys)}
+    if not given:
+        return config
+    for section, keys in given.items():
+        values[section] = {**values.get(section, {}), **keys}
+    return _convert(values, "the command line")
+
+
+def _given(keys: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in keys.items() if value is not None}
+
+
+def _convert(values: dict[str, Any], source: str) -> Config:  # TOML is any value until it is converted
+    try:
+        return msgspec.convert(values, Config)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{source}: {_explain(str(exc))}") from exc
+
+
+def _read_toml(path: Path) -> dict[str, Any]:  # TOML is any value until it is converted
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, RecursionError) as exc:
+        # ValueError: not TOML, not UTF-8, or a number with more digits than Python reads.
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
+
+
+def _explain(problem: str) -> str:
+    """Turn ``Object contains unknown field `x` - at `$.limits` `` into words that name the key."""
+    what, _, where = problem.partition(" - at `$")
+    section = where.rstrip("`").lstrip(".").strip()
+    if what.startswith("Object contains unknown field"):
+        key = what.split("`")[1]
+        return f"unknown key {f'{section}.{key}' if section else key}; known here: {_known(section)}"
+    return f"{section}: {what[:1].lower()}{what[1:]}" if section else what
+
+
+def _known(section: str) -> str:
+    struct: type[msgspec.Struct] = Config
+    if section:
+        struct = type(getattr(Config(), section))
+    return ", ".join(struct.__struct_fields__)

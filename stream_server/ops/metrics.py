@@ -1,0 +1,55 @@
+"""Counters and histograms, one registry for the server. No identity in any label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_LATENCY_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
+
+
+class Metrics:
+    """All metrics of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sessions = Gauge("stt_sessions_active", "Sessions now open", registry=self.registry)
+        self.sessions_ended = Counter(
+            "stt_sessions_ended", "Sessions that ended, by close code", ["code"], registry=self.registry
+        )
+        self.refused = Counter(
+            "stt_refused", "Requests refused before a session, by reason", ["reason"], registry=self.registry
+        )
+        self.handshakes_failed = Counter(
+            "stt_handshakes_failed",
+            "TLS handshakes that failed, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.audio_s = Counter("stt_audio_seconds", "Audio received", registry=self.registry)
+        self.final_wait_s = self._histogram(
+            "stt_final_decode_seconds", "From the end of a segment known to its text"
+        )
+        self.partial_wait_s = self._histogram("stt_partial_decode_seconds", "The same for a partial")
+        self.queue_wait_s = self._histogram("stt_queue_wait_seconds", "Jobs waiting for the engine")
+        self.events_dropped = Counter(
+            "stt_events_dropped",
+            "Partials and lags replaced before they were written",
+            registry=self.registry,
+        )
+        self.partials_superseded = Gauge(
+            "stt_partials_superseded", "Partials replaced before they were decoded", registry=self.registry
+        )
+        self.orphans = Gauge(
+            "stt_orphan_results", "Scores and results for sessions already gone", registry=self.registry
+        )
+        self.crl_next_update = Gauge(
+            "stt_crl_next_update_timestamp_seconds",
+            "When the CRL expires and refuses all",
+            registry=self.registry,
+        )
+        self.loop_lag_s = self._histogram("stt_event_loop_lag_seconds", "Lateness of the one-second tick")
+
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(name, text, registry=self.registry, buckets=_LATENCY_S)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

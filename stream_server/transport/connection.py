@@ -1,0 +1,178 @@
+"""One WebSocket connection: a task that reads into the session and one that writes its events.
+
+Neither decides anything. The reader stops reading while the session is too far ahead of decoding;
+the writer writes what the outbox gives and closes when the session says so. Whatever happens, the
+session leaves the hub when its connection is gone.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from certs.identity import Identity
+from stream_server.core.hub import Hub, Seat
+from stream_server.core.messages import SessionId
+from stream_server.dialects import native
+from stream_server.errors import InternalError, StreamError
+from stream_server.ops.log import fields
+from stream_server.ops.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+PING_S = 20.0
+"""Between pings, and how long each may stay unanswered: a dead peer is gone after 40 s."""
+DISMISS_S = 5.0
+"""How long a client that does not read gets to take its error."""
+
+
+class StreamConnection(ServerConnection):
+    """A connection whose keepalive knows back-pressure.
+
+    websockets counts a ping as unanswered although the answer lies unread in a socket that we chose
+    not to read; that would close a healthy client whose only fault is that decoding is behind.
+    """
+
+    async def keepalive(self) -> None:
+        """Ping at intervals; close when nothing comes back although we were listening."""
+        assert self.ping_interval is not None
+        assert self.ping_timeout is not None
+        while True:
+            await asyncio.sleep(self.ping_interval)
+            answer = await self.ping()
+            while not await self._answered(answer):
+                if not self.recv_messages.paused:
+                    self.transport.abort()
+                    return
+
+    async def _answered(self, answer: Awaitable[float]) -> bool:
+        done, _ = await asyncio.wait([asyncio.ensure_future(answer)], timeout=self.ping_timeout)
+        return bool(done)
+
+
+Handle = Callable[[ServerConnection, Identity], Awaitable[None]]
+"""Runs an admitted connection to its end."""
+
+
+def stream_handler(hub: Hub, metrics: Metrics) -> Handle:
+    """What serves a connection of ``/v1/stream``."""
+
+    async def handle(connection: ServerConnection, identity: Identity) -> None:
+        await StreamHandler(connection, identity, hub, metrics).run()
+
+    return handle
+
+
+class StreamHandler:
+    """Runs one session over one connection.
+
+    Args:
+        connection: After the upgrade.
+        identity: Who it is.
+        hub: Where the session lives.
+        metrics: What it counts in.
+    """
+
+    def __init__(self, connection: ServerConnection, identity: Identity, hub: Hub, metrics: Metrics) -> None:
+        self._connection = connection
+        self._identity = identity
+        self._hub = hub
+        self._metrics = metrics
+        self._to_write = asyncio.Event()
+        self._to_read = asyncio.Event()
+        self._abandoned = asyncio.Event()
+        self._seq = 0
+        self._id = SessionId(secrets.token_hex(16))
+
+    async def run(self) -> None:
+        """Serve the session until its connection is gone."""
+        opened_s = time.monotonic()
+        self._seat: Seat = self._hub.open(self._id, self._wake, opened_s)
+        self._metrics.sessions.inc()
+        _log.info("session_opened", extra=fields(session=self._id, fp=self._identity.short))
+        try:
+            await self._run_tasks()
+        except Exception:
+            # A bug of ours, on the way to or from the wire; the session itself guards its own.
+            _log.exception("session_failed", extra=fields(session=self._id))
+            await self._connection.close(InternalError.close_code)
+        finally:
+            self._hub.leave(self._id)
+            self._account(time.monotonic() - opened_s)
+
+    def _wake(self) -> None:
+        self._to_write.set()
+        self._to_read.set()
+        if self._seat.is_abandoned:
+            self._abandoned.set()
+
+    async def _run_tasks(self) -> None:
+        tasks = [asyncio.create_task(step) for step in (self._read(), self._write(), self._dismiss())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            error = task.exception()
+            if error is not None and not isinstance(error, ConnectionClosed):
+                raise error
+
+    async def _read(self) -> None:
+        """Until the connection is closed: what comes after the session's end is read and forgotten."""
+        session = self._seat.session
+        while True:
+            while not (session.wants_audio or self._seat.is_done):
+                self._to_read.clear()
+                await self._to_read.wait()
+            data = await self._connection.recv()
+            if self._seat.is_done:
+                continue
+            try:
+                message = native.decode_client(data)
+            except StreamError as error:
+                self._hub.refuse(self._id, error, time.monotonic())
+            else:
+                self._hub.receive(self._id, message, time.monotonic())
+
+    async def _write(self) -> None:
+        """Until the session is done and everything it said is written."""
+        while True:
+            self._to_write.clear()
+            while (numbered := self._seat.outbox.pop()) is not None:
+                self._seq += 1
+                await self._connection.send(native.encode_server(numbered, self._seq))
+            if self._seat.close_code is not None:
+                await self._connection.close(self._seat.close_code)
+                return
+            await self._to_write.wait()
+
+    async def _dismiss(self) -> None:
+        """Give a client that does not read a last chance to take its events, then cut it off."""
+        await self._abandoned.wait()
+        await asyncio.sleep(DISMISS_S)
+        self._connection.transport.abort()
+
+    def _account(self, open_s: float) -> None:
+        code = self._seat.close_code or self._connection.close_code or 1006
+        audio_s = self._seat.session.n_samples / 16_000
+        self._metrics.sessions.dec()
+        self._metrics.sessions_ended.labels(code=str(code)).inc()
+        self._metrics.audio_s.inc(audio_s)
+        self._metrics.events_dropped.inc(self._seat.outbox.n_dropped)
+        _log.info(
+            "session_closed",
+            extra=fields(
+                session=self._id,
+                fp=self._identity.short,
+                code=code,
+                open_s=round(open_s, 3),
+                audio_s=round(audio_s, 3),
+                events=self._seq,
+            ),
+        )

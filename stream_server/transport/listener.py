@@ -1,0 +1,229 @@
+"""The accept loop: TCP, then TLS with the exact reason of each refusal, then HTTP and WebSocket.
+
+websockets' own server does not say why a handshake failed, and an operator must know. So sockets are
+accepted here, and websockets' ``ServerConnection`` runs each one that TLS lets through.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from typing import cast
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from certs.identity import Identity
+from certs.tls import refusal_alert, refusal_reason
+from stream_server.dialects import schema
+from stream_server.errors import ConfigError
+from stream_server.ops.log import fields
+from stream_server.ops.metrics import Metrics
+from stream_server.transport.connection import PING_S, Handle, StreamConnection
+from stream_server.transport.gate import Gate
+from stream_server.transport.tls import SwappableContext
+
+_log = logging.getLogger(__name__)
+
+BACKLOG = 1024
+OPEN_S = 5.0
+"""For the HTTP request to arrive after TLS."""
+CLOSE_S = 5.0
+"""For the closing handshake."""
+QUEUE_MAX = 8
+"""Messages read and not yet taken by the session."""
+WRITE_LIMIT_BYTES = 32_768
+RECEIVE_BYTES_MAX = 2 * schema.MESSAGE_BYTES_MAX
+"""Above the protocol's limit, so that a message somewhat too large gets a proper error; beyond this
+websockets closes with 1009 while the message is still arriving."""
+
+
+def bind(host: str, port: int) -> list[socket.socket]:
+    """Bind every address of ``host``, not yet listening.
+
+    Raises:
+        ConfigError: The address is not ours, or the port is in use; names both.
+    """
+    try:
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as exc:
+        raise ConfigError(f"server.host {host!r} is not an address: {exc.strerror}") from exc
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in dict.fromkeys(infos):
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        try:
+            sock.bind(address)
+        except OSError as exc:
+            for opened in [sock, *sockets]:
+                opened.close()
+            hint = "; set another server.port or --port" if exc.errno == 98 else ""
+            raise ConfigError(f"cannot bind {host} port {port}: {exc.strerror}{hint}") from exc
+        sockets.append(sock)
+    return sockets
+
+
+class Listener:
+    """Accepts connections on bound sockets until closed.
+
+    Args:
+        sockets: From ``bind``; owned by the listener.
+        context: Swappable; whatever is current serves the next handshake.
+        gate: Decides about each request.
+        handle: Runs an admitted connection to its end.
+        metrics: What is counted in.
+        handshakes_max: TLS handshakes under way at once; more are cut off.
+        handshake_s: How long one may take.
+    """
+
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        context: SwappableContext,
+        gate: Gate,
+        handle: Handle,
+        metrics: Metrics,
+        *,
+        handshakes_max: int,
+        handshake_s: float,
+    ) -> None:
+        self._sockets = sockets
+        self._context = context
+        self._gate = gate
+        self._handle = handle
+        self._metrics = metrics
+        self._handshakes_max = handshakes_max
+        self._handshake_s = handshake_s
+        self._accepting: list[asyncio.Task[None]] = []
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._identities: dict[ServerConnection, Identity] = {}
+        self.handler_tasks: set[asyncio.Task[None]] = set()
+        """Connections being served. websockets' connection adds its task here itself."""
+
+    def start(self) -> None:
+        """Begin to accept."""
+        for sock in self._sockets:
+            sock.listen(BACKLOG)
+            self._accepting.append(asyncio.create_task(self._accept(sock)))
+
+    def is_serving(self) -> bool:
+        """Asked by websockets before each upgrade."""
+        return bool(self._accepting)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each socket."""
+        return [sock.getsockname()[:2] for sock in self._sockets]
+
+    async def close(self) -> None:
+        """Stop accepting; connections go on."""
+        stopping = [*self._accepting, *self._handshakes]
+        self._accepting = []
+        for task in stopping:
+            task.cancel()
+        await asyncio.gather(*stopping, return_exceptions=True)
+        for sock in self._sockets:
+            sock.close()
+
+    async def wait_connections(self, timeout_s: float) -> None:
+        """Wait until every connection has ended, or the time is over."""
+        if self.handler_tasks:
+            await asyncio.wait(self.handler_tasks, timeout=timeout_s)
+
+    async def cut_connections(self) -> None:
+        """End every connection that is left, without a word."""
+        for task in list(self.handler_tasks):
+            task.cancel()
+        if self.handler_tasks:
+            await asyncio.wait(self.handler_tasks)
+
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(sock)
+            except OSError as exc:
+                # Out of file descriptors, or a client that left at once: go on, but do not spin.
+                _log.error("accept_failed", extra=fields(error=exc.strerror))
+                await asyncio.sleep(0.1)
+                continue
+            if len(self._handshakes) >= self._handshakes_max:
+                self._refuse(address[0], "too_many_handshakes")
+                accepted.close()
+                continue
+            task = asyncio.create_task(self._secure(accepted, address[0]))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
+
+    async def _secure(self, sock: socket.socket, address: str) -> None:
+        """TLS for one socket; on success the connection has a task of its own."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # asyncio and uvloop close a failed handshake without sending its TLS alert, so that the client could
+        # not tell why. The second descriptor outlives their close and carries the alert.
+        with sock.dup() as spare:
+            try:
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    self._connection,
+                    sock,
+                    ssl=self._context,
+                    ssl_handshake_timeout=self._handshake_s,
+                )
+            except (OSError, EOFError) as exc:  # ssl.SSLError is an OSError
+                self._refuse(address, refusal_reason(exc))
+                with contextlib.suppress(OSError):  # the client may be gone
+                    spare.send(refusal_alert(exc))
+
+    def _refuse(self, address: str, reason: str) -> None:
+        self._metrics.handshakes_failed.labels(reason=reason).inc()
+        _log.warning("handshake_refused", extra=fields(reason=reason, address=address))
+
+    def _connection(self) -> StreamConnection:
+        protocol = ServerProtocol(subprotocols=[Subprotocol(schema.SUBPROTOCOL)], max_size=RECEIVE_BYTES_MAX)
+        # A connection asks its server for no more than what this class has.
+        server = cast(Server, self)
+        return StreamConnection(
+            protocol,
+            server,
+            ping_interval=PING_S,
+            ping_timeout=PING_S,
+            close_timeout=CLOSE_S,
+            max_queue=QUEUE_MAX,
+            write_limit=WRITE_LIMIT_BYTES,
+        )
+
+    async def handler(self, connection: ServerConnection) -> None:
+        """Serve one connection from the HTTP request on; started by websockets."""
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await connection.handshake(self._process_request, server_header=None)
+            if connection.protocol.state is State.OPEN:
+                connection.start_keepalive()
+                async with connection:
+                    await self._handle(connection, self._identities[connection])
+        except TimeoutError:
+            _log.warning("request_timed_out")
+        except Exception:
+            _log.exception("connection_failed")
+        finally:
+            identity = self._identities.pop(connection, None)
+            if identity is not None:
+                self._gate.release(identity)
+            connection.transport.abort()
+            task = asyncio.current_task()
+            assert task is not None
+            self.handler_tasks.discard(task)
+
+    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        decision = self._gate.respond(connection, request, time.monotonic())
+        if isinstance(decision, Response):
+            return decision
+        self._identities[connection] = decision
+        return None
