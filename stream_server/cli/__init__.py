@@ -1,0 +1,44 @@
+"""The command ``stream-server``."""
+
+from typing import Annotated
+
+import typer
+
+from certs.cli import app as certs_app
+from stream_server import __version__
+from stream_server.cli.demo import demo
+from stream_server.cli.serve import serve
+from stream_server.cli.transcribe import transcribe
+
+app = typer.Typer(
+    name="stream-server",
+    help="Private live captions: speech over mutual TLS in, captions out. Nothing leaves your network.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # help texts hold square brackets
+    # A local variable may hold speech or a key; logs want plain tracebacks.
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(demo)
+app.command()(transcribe)
+app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stream-server {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

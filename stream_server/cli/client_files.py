@@ -1,0 +1,38 @@
+"""Which certificate a command presents: the files named, or those of a folder that ``certs`` made."""
+
+import ssl
+from pathlib import Path
+
+from certs.tls import client_context
+
+
+class NoCertificate(Exception):
+    """Raised when there is nothing to present; the message says how to get it."""
+
+
+def client_tls(folder: Path, ca: Path | None, cert: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Build the TLS context of a command.
+
+    Args:
+        folder: Where ``ca.pem`` and ``clients/`` are looked for if not named.
+        ca: The server's authority.
+        cert: The client's certificate.
+        key: Its private key; None is the file beside the certificate.
+
+    Raises:
+        NoCertificate: Nothing named and nothing in the folder.
+        certs.tls.TlsConfigError: A file is missing, broken, or does not belong to the others.
+    """
+    cert = cert or _first_client(folder)
+    return client_context(ca or folder / "ca.pem", cert, key or cert.with_suffix(".key"))
+
+
+def _first_client(folder: Path) -> Path:
+    """The first certificate, by name, that has its key; sources first, since they may stream."""
+    pairs = [path for path in (folder / "clients").glob("*.pem") if path.with_suffix(".key").exists()]
+    if not pairs:
+        raise NoCertificate(
+            f"no client certificate in {folder / 'clients'}; name one with --cert and --key, or a folder with"
+            " --certs, or make one with `stream-server certs client NAME --role source`"
+        )
+    return min(pairs, key=lambda path: (not path.name.startswith("source-"), path.name))

@@ -1,0 +1,50 @@
+"""Captions from Python: stream PCM to a stream-server and read what was said.
+
+    from certs.tls import client_context
+    from stream_server.client import FinalEvent, connect, transcribe
+
+    tls = client_context(Path("ca.pem"), Path("source-me.pem"), Path("source-me.key"))
+    async with connect("wss://captions.example:8443/v1/stream", tls=tls) as stream:
+        async for event in transcribe(stream, pcm_chunks()):
+            if isinstance(event, FinalEvent):
+                show(event.start, event.end, event.text)
+
+The events are the structs of the protocol's schema, ``stream_server.dialects.schema``.
+"""
+
+from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
+from stream_server.client.pacing import Pace
+from stream_server.client.stream import CaptionStream, Event, connect, transcribe
+from stream_server.dialects.schema import (
+    AckEvent,
+    FinalEvent,
+    FinishedEvent,
+    FlushedEvent,
+    LagEvent,
+    LimitsObject,
+    PartialEvent,
+    SpeechStartedEvent,
+    StartedEvent,
+    WarningEvent,
+)
+
+__all__ = [
+    "AckEvent",
+    "CaptionError",
+    "CaptionStream",
+    "ClientError",
+    "ConnectFailed",
+    "Event",
+    "FinalEvent",
+    "FinishedEvent",
+    "FlushedEvent",
+    "LagEvent",
+    "LimitsObject",
+    "Pace",
+    "PartialEvent",
+    "SpeechStartedEvent",
+    "StartedEvent",
+    "WarningEvent",
+    "connect",
+    "transcribe",
+]
