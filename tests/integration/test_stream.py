@@ -1,0 +1,121 @@
+"""Streams over real TLS with the deterministic engine: what is said arrives, once, in order."""
+
+import asyncio
+
+from live_server import FINISH, PAUSE, START, LiveServer, WireClient, pieces, wire
+from pki import ClientPair, Pki
+
+from stream_server.engine.fake import numbered_speech, numbers_in
+
+
+async def speak(client: WireClient, audio: bytes, size: int = 3200) -> list[int]:
+    """Stream audio in chunks and return the numbers of all finals."""
+    await client.send(START)
+    for piece in pieces(audio, size):
+        await client.send(piece)
+    await client.send(FINISH)
+    await client.rest()
+    return [number for final in client.of("final") for number in numbers_in(final["text"])]
+
+
+async def test_a_stream_gives_every_frame_exactly_once_and_closes_with_1000(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    audio = numbered_speech(range(100)).tobytes() + PAUSE + numbered_speech(range(100, 400)).tobytes()
+    async with wire(server.url, pki, source) as client:
+        assert await speak(client, audio) == list(range(400))
+        assert client.socket.close_code == 1000
+    assert client.events[0]["type"] == "started"
+    assert client.events[-1]["type"] == "finished"
+    assert client.events[-1]["audio_seconds"] == round(len(audio) / 32_000, 3)
+    assert [event["seq"] for event in client.events] == list(range(1, len(client.events) + 1))
+    durable = [event["event"] for event in client.events if "event" in event]
+    assert durable == list(range(1, len(durable) + 1))
+
+
+async def test_chunk_borders_do_not_matter(server: LiveServer, pki: Pki, source: ClientPair) -> None:
+    audio = numbered_speech(range(40)).tobytes() + PAUSE + numbered_speech(range(40, 60)).tobytes()
+    texts = []
+    for size in (7, 1024, 65_536):
+        async with wire(server.url, pki, source) as client:
+            assert await speak(client, audio, size) == list(range(60))
+            texts.append([(final["start"], final["end"], final["text"]) for final in client.of("final")])
+    assert texts[0] == texts[1] == texts[2]
+
+
+async def test_flush_finalises_what_was_sent_before_it(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    async with wire(server.url, pki, source) as client:
+        await client.send(START, numbered_speech(range(10)).tobytes(), {"type": "flush"})
+        await client.receive("flushed")
+        assert [numbers_in(final["text"]) for final in client.of("final")] == [list(range(10))]
+        await client.send(numbered_speech(range(10, 15)).tobytes(), FINISH)
+        await client.rest()
+        assert numbers_in(client.of("final")[1]["text"]) == list(range(10, 15))
+
+
+async def test_ten_clients_at_once_each_get_their_own_text(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    async def one(first: int) -> bool:
+        numbers = list(range(first, first + 150))
+        async with wire(server.url, pki, source) as client:
+            return await speak(client, numbered_speech(numbers).tobytes()) == numbers
+
+    assert all(await asyncio.gather(*(one(1000 * k) for k in range(10))))
+
+
+async def test_a_client_far_ahead_of_decoding_is_held_back_and_loses_nothing(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    numbers = list(range(4000))  # 128 s of speech as fast as the socket takes it
+    async with wire(server.url, pki, source, ping_timeout=None) as client:
+        sending = asyncio.create_task(client.rest())
+        await client.send(START)
+        for piece in pieces(numbered_speech(numbers).tobytes(), 65_536):
+            await client.send(piece)
+        await client.send(FINISH)
+        await sending
+        assert [n for final in client.of("final") for n in numbers_in(final["text"])] == numbers
+        assert client.of("lag"), "a client this fast is told that decoding is behind"
+
+
+async def test_partials_come_before_the_final_and_their_stable_text_holds(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    async with wire(server.url, pki, source) as client:
+        await client.send(START)
+        for i in range(0, 100, 4):
+            await client.send(numbered_speech(range(i, i + 4)).tobytes())
+            if i == 40:
+                await client.receive("partial")
+        await client.send(FINISH)
+        events = await client.rest()
+    kinds = [event["type"] for event in events]
+    assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("final")
+
+
+async def test_partials_false_gives_none(server: LiveServer, pki: Pki, source: ClientPair) -> None:
+    async with wire(server.url, pki, source) as client:
+        await client.send({**START, "partials": False}, numbered_speech(range(100)).tobytes(), FINISH)
+        await client.rest()
+    assert not client.of("partial")
+    assert client.of("final")
+
+
+async def test_silence_gives_an_empty_result(server: LiveServer, pki: Pki, source: ClientPair) -> None:
+    async with wire(server.url, pki, source) as client:
+        await client.send(START, PAUSE * 10, FINISH)
+        assert [event["type"] for event in await client.rest()] == ["started", "finished"]
+
+
+async def test_a_tenth_of_a_second_and_nothing_at_all_are_streams_too(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    for audio, n_finals in ((numbered_speech([7]).tobytes(), 1), (b"\0\0", 0), (b"", 0)):
+        async with wire(server.url, pki, source) as client:
+            await client.send(START, audio, FINISH)
+            await client.rest()
+            assert len(client.of("final")) == n_finals
+            assert client.socket.close_code == 1000
