@@ -26,6 +26,9 @@ from stream_server.core.messages import (
 from stream_server.dialects import schema
 from stream_server.errors import BadMessage, NotSupported, ProtocolViolation, TooLarge, UnsupportedAudio
 
+COMPLAINT_MAX = 200
+"""Characters of a schema error that are told: it quotes names the client chose."""
+
 _decoder = msgspec.json.Decoder(schema.ClientText)
 _encoder = msgspec.json.Encoder()
 
@@ -48,7 +51,9 @@ def decode_client(data: str | bytes) -> ClientMessage:
     try:
         message = _decoder.decode(data)
     except msgspec.ValidationError as exc:
-        raise ProtocolViolation(f"{exc}; see docs/protocol.md for the fields of each type") from exc
+        raise ProtocolViolation(
+            f"{str(exc)[:COMPLAINT_MAX]}; see docs/protocol.md for the fields of each type"
+        ) from exc
     except (msgspec.DecodeError, RecursionError) as exc:
         raise BadMessage("a text message must be one JSON object") from exc
     return _to_core(message)

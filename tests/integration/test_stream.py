@@ -98,7 +98,9 @@ async def test_partials_come_before_the_final_and_their_stable_text_holds(
 
 async def test_partials_false_gives_none(server: LiveServer, pki: Pki, source: ClientPair) -> None:
     async with wire(server.url, pki, source) as client:
-        await client.send({**START, "partials": False}, numbered_speech(range(100)).tobytes(), FINISH)
+        await client.send(
+            {**START, "partials": False}, *pieces(numbered_speech(range(100)).tobytes(), 3200), FINISH
+        )
         await client.rest()
     assert not client.of("partial")
     assert client.of("final")
@@ -106,7 +108,7 @@ async def test_partials_false_gives_none(server: LiveServer, pki: Pki, source: C
 
 async def test_silence_gives_an_empty_result(server: LiveServer, pki: Pki, source: ClientPair) -> None:
     async with wire(server.url, pki, source) as client:
-        await client.send(START, PAUSE * 10, FINISH)
+        await client.send(START, *[PAUSE] * 10, FINISH)
         assert [event["type"] for event in await client.rest()] == ["started", "finished"]
 
 

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_server.core.audio_window import AudioWindow
+
+
+def filled(n_samples: int) -> AudioWindow:
+    window = AudioWindow()
+    window.append(np.arange(n_samples, dtype=np.int16))
+    return window
+
+
+def test_samples_are_read_by_their_position_as_little_endian_bytes() -> None:
+    assert filled(10).read(2, 4) == b"\x02\x00\x03\x00"
+
+
+def test_an_end_beyond_what_was_received_is_clipped() -> None:
+    assert filled(10).read(9, 99) == b"\x09\x00"
+
+
+def test_what_is_forgotten_cannot_be_read_and_the_rest_keeps_its_positions() -> None:
+    window = filled(10)
+    window.forget_before(4)
+    assert (window.start, window.end) == (4, 10)
+    assert window.read(4, 5) == b"\x04\x00"
+    with pytest.raises(AssertionError):
+        window.read(3, 5)
+
+
+def test_an_empty_range_is_a_bug() -> None:
+    with pytest.raises(AssertionError):
+        filled(10).read(5, 5)
+
+
+@pytest.mark.parametrize("position", [-3, 0, 2])
+def test_forgetting_again_changes_nothing(position: int) -> None:
+    window = filled(10)
+    window.forget_before(2)
+    window.forget_before(position)
+    assert (window.start, window.end) == (2, 10)
+
+
+def test_forgetting_more_than_there_is_forgets_what_there_is() -> None:
+    window = filled(10)
+    window.forget_before(99)
+    assert (window.start, window.end) == (10, 10)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 60)), max_size=20))
+def test_any_appends_and_forgets_keep_the_stream(steps: list[tuple[int, int]]) -> None:
+    window, stream = AudioWindow(), np.zeros(0, dtype=np.int16)
+    for n_samples, position in steps:
+        samples = np.arange(len(stream), len(stream) + n_samples, dtype=np.int16)
+        stream = np.concatenate([stream, samples])
+        window.append(samples)
+        window.forget_before(position)
+        assert window.end == len(stream)
+        if window.start < window.end:
+            assert window.read(window.start, window.end) == stream[window.start :].tobytes()

@@ -1,0 +1,122 @@
+import unicodedata
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from stream_server.core.captions import _TOKEN, SegmentCaption
+
+
+def show(*hypotheses: str) -> list[str]:
+    """Each shown text, with a bar where its stable part ends."""
+    caption, shown = SegmentCaption(), []
+    for hypothesis in hypotheses:
+        text, stable = caption.update(hypothesis)
+        shown.append(f"{text[:stable]}|{text[stable:]}")
+    assert caption.revision == len(hypotheses)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "shown"),
+    [
+        (["hello"], ["|hello"]),
+        (["hello", "hello world"], ["|hello", "hello| world"]),
+        (["", "a", "a"], ["|", "|a", "a|"]),
+        # A mark after a word says nothing against the word.
+        (["Michael.", "Michael, can you"], ["|Michael.", "Michael|, can you"]),
+        (["it's 3.5", "it's 3.5 m"], ["|it's 3.5", "it's 3.5| m"]),
+        (["a well-known", "a well-known man"], ["|a well-known", "a well-known| man"]),
+        # A longer word is another word.
+        (["can", "cannot"], ["|can", "|cannot"]),
+        # What is stable stays, whatever a later hypothesis says.
+        (
+            ["one two", "one two three", "won two three four"],
+            ["|one two", "one two| three", "one two| three four"],
+        ),
+        (["one two", "one two", "one"], ["|one two", "one two|", "one two|"]),
+        (["one two", "one two", ""], ["|one two", "one two|", "one two|"]),
+        (["a b", "a b", "a  b c"], ["|a b", "a b|", "a b| c"]),
+        # Where the number of words is not what it was, words never run together.
+        (["Hello", "Hello", '"Hello, world'], ["|Hello", "Hello|", "Hello| Hello, world"]),
+        (["xyz", "xyz", "日abc"], ["|xyz", "xyz|", "xyz| abc"]),
+        (["3", "3", "本.5"], ["|3", "3|", "3| .5"]),
+        # A script without spaces goes by characters.
+        (["今日は", "今日も"], ["|今日は", "今日|も"]),
+        (["日本", "日本 and more"], ["|日本", "日本| and more"]),
+        # What a person sees as one character is never split.
+        (["e\u0301te\u0301", "e\u0301te\u0301 x"], ["|e\u0301te\u0301", "e\u0301te\u0301| x"]),
+        (["हिन्दी", "हिन्दीय"], ["|हिन्दी", "|हिन्दीय"]),
+        (["ที", "ที่"], ["|ที", "|ที่"]),
+        (["👨‍👩‍👧 ok", "👨‍👩‍👧 ok"], ["|👨‍👩‍👧 ok", "👨‍👩‍👧 ok|"]),
+    ],
+)
+def test_the_words_two_hypotheses_begin_with_are_stable(hypotheses: list[str], shown: list[str]) -> None:
+    assert show(*hypotheses) == shown
+
+
+def test_stable_counts_code_points() -> None:
+    caption = SegmentCaption()
+    caption.update("😀 one")
+    # The emoji is two UTF-16 units and four bytes, and one code point.
+    assert caption.update("😀 one") == ("😀 one", 5)
+
+
+latin = ["a", "b", "hello", "don't", "3.5", "_", "ß", "I\u0307", "e\u0301", "\u0301", "\u00ad", "\n"]
+marks = [
+    " ",
+    "  ",
+    ".",
+    ",",
+    "...",
+    "-",
+    "'",
+    '"',
+    "\u200d",
+    "😀",
+    "👍🏽",
+    "👨\u200d👩\u200d👧",
+    "1\ufe0f\u20e3",
+]
+others = ["日", "本", "ひ", "ที่", "ក", "हिन्दी"]
+pieces = st.sampled_from(latin + marks + others)
+texts = st.lists(pieces, max_size=8).map("".join) | st.text(max_size=12)
+
+
+@st.composite
+def growing(draw: st.DrawFn) -> list[str]:
+    """Hypotheses that mostly go on from one another, as those of a growing window do."""
+    text, hypotheses = "", []
+    for _ in range(draw(st.integers(1, 6))):
+        keep = draw(st.sampled_from([1.0, 1.0, 1.0, 0.5, 0.0]))
+        text = text[: int(len(text) * keep)] + draw(texts)
+        hypotheses.append(text)
+    return hypotheses
+
+
+@settings(max_examples=300, deadline=None)
+@given(growing() | st.lists(texts, max_size=6))
+@example(["Hello", "Hello", '"Hello'])
+@example(["a.", "a.", "b.."])
+def test_what_is_stable_never_changes_never_shrinks_and_ends_at_a_token(hypotheses: list[str]) -> None:
+    caption = SegmentCaption()
+    stable_text = ""
+    for hypothesis in hypotheses:
+        text, stable = caption.update(hypothesis)
+        assert 0 <= stable <= len(text)
+        assert text.startswith(stable_text)
+        assert stable >= len(stable_text)
+        stable_text = text[:stable]
+        ends = {0, *(match.end() for match in _TOKEN.finditer(text))}
+        assert stable in ends
+        if stable < len(text) and text[stable - 1 : stable].isalpha():
+            assert not unicodedata.category(text[stable]).startswith("M")
+
+
+@given(texts)
+def test_a_hypothesis_said_twice_is_stable_to_its_last_token(hypothesis: str) -> None:
+    caption = SegmentCaption()
+    assert caption.update(hypothesis) == (hypothesis, 0)
+    text, stable = caption.update(hypothesis)
+    assert text == hypothesis
+    assert not text[stable:].strip()

@@ -1,0 +1,107 @@
+"""docs/protocol.md says what the schema says, and its examples keep to it."""
+
+import importlib.machinery
+import importlib.util
+import itertools
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import get_args
+
+import msgspec
+import pytest
+
+from stream_server.config import Config
+from stream_server.core.captions import SegmentCaption
+from stream_server.core.messages import Finish, KeepAlive, Start
+from stream_server.dialects import native, schema
+from stream_server.errors import StreamError
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    loader = importlib.machinery.SourceFileLoader(
+        "write_protocol_doc", str(ROOT / "tools" / "write-protocol-doc")
+    )
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def example(name: str) -> str:
+    """The code block behind an example's marker."""
+    found = re.search(rf"<!-- example: {name} -->\n```\w+\n(.+?)```", DOCUMENT, re.DOTALL)
+    assert found
+    return found[1]
+
+
+def test_the_tables_are_those_of_the_schema(tool: ModuleType) -> None:
+    assert tool.main(["--check"]) == 0, "run tools/write-protocol-doc"
+
+
+def test_a_stale_document_is_told_and_written_anew(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "protocol.md"
+    copy.write_text(DOCUMENT.replace("1007", "1234"), encoding="utf-8")
+    monkeypatch.setattr(tool, "DOCUMENT", copy)
+    assert tool.main(["--check"]) == 1
+    assert "run tools/write-protocol-doc" in capsys.readouterr().err
+    assert tool.main([]) == 0
+    assert tool.main(["--check"]) == 0
+
+
+def test_every_message_field_and_error_is_in_the_document() -> None:
+    structs = [*get_args(schema.ClientText), *get_args(schema.ServerText), schema.LimitsObject]
+    for struct in structs:
+        for field in msgspec.structs.fields(struct):
+            assert f"| `{field.name}` |" in DOCUMENT
+    for struct in structs[:-1]:
+        assert f"\n### `{struct.__struct_config__.tag}`\n" in DOCUMENT
+    for error in StreamError.__subclasses__():
+        assert f"| `{error.code}` | {error.close_code} |" in DOCUMENT
+    assert schema.SUBPROTOCOL in DOCUMENT
+    assert schema.PATH in DOCUMENT
+
+
+def test_the_example_session_is_one_that_the_server_could_have() -> None:
+    lines = example("session").splitlines()
+    said = [line[2:] for line in lines if line.startswith("→ {")]
+    heard = [line[2:] for line in lines if line.startswith("← {")]
+    assert [type(native.decode_client(text)) for text in said] == [Start, KeepAlive, Finish]
+    events = [msgspec.json.decode(text, type=schema.ServerText) for text in heard]
+    assert [msgspec.json.encode(event).decode() for event in events] == heard
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    durable = [event for event in events if isinstance(event, schema.DurableStruct)]
+    assert [event.event for event in durable] == list(range(1, len(durable) + 1))
+    caption = SegmentCaption()
+    for event in events:
+        if isinstance(event, schema.PartialEvent):
+            assert (event.text, event.stable) == caption.update(event.text)
+            assert event.revision == caption.revision
+    finals = [event for event in events if isinstance(event, schema.FinalEvent)]
+    assert [final.segment for final in finals] == list(range(len(finals)))
+    assert all(one.end <= other.start for one, other in itertools.pairwise(finals))
+    assert lines[-1] == "← close 1000"
+
+
+def test_the_example_client_knows_nothing_of_the_project() -> None:
+    code = example("plain-client")
+    compile(code, "plain-client", "exec")
+    assert "stream_server" not in code
+    assert len(code.splitlines()) < 45
+
+
+def test_the_numbers_in_the_prose_are_the_defaults() -> None:
+    limits = Config().limits
+    assert f"`limits.ahead_seconds` ({limits.ahead_s:g})" in DOCUMENT
+    assert f"`limits.idle_seconds` ({limits.idle_s:g})" in DOCUMENT
+    assert f"unread for {limits.unread_s:g} s, or more than {limits.unread_events} of them" in DOCUMENT
+    assert f"({limits.sessions_per_identity} by default)" in DOCUMENT
+    assert f"({limits.connects_per_minute} by default)" in DOCUMENT
+    assert f"up to {schema.MESSAGE_BYTES_MAX // 1024} KiB" in DOCUMENT

@@ -1,0 +1,156 @@
+"""A newcomer's mistakes in the configuration, and what each says."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stream_server import config
+from stream_server.config import Config, find_config, load_config, state_dir
+from stream_server.errors import ConfigError
+from vad.config import SegmenterConfig
+
+
+def load(tmp_path: Path, text: str, **flags: dict[str, object]) -> Config:
+    path = tmp_path / "my.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, flags)
+
+
+def test_every_key_has_a_default() -> None:
+    assert load_config(None, {}) == Config()
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    assert load(tmp_path, "") == Config()
+
+
+def test_the_file_sets_what_it_names(tmp_path: Path) -> None:
+    loaded = load(tmp_path, '[server]\nport = 9000\n[limits]\nidle_s = 5\n[log]\nformat = "text"\n')
+    assert (loaded.server.port, loaded.limits.idle_s, loaded.log.format) == (9000, 5.0, "text")
+    assert loaded.server.host == Config().server.host
+
+
+def test_flags_win_over_the_file_and_those_not_given_do_not_count(tmp_path: Path) -> None:
+    text = '[server]\nport = 9000\nhost = "::"\n'
+    loaded = load(
+        tmp_path, text, server={"port": 9001, "host": None}, engine={"model": "m"}, log={"level": None}
+    )
+    assert (loaded.server.port, loaded.server.host, loaded.engine.model) == (9001, "::", "m")
+
+
+def test_segments_become_a_segmenter_configuration(tmp_path: Path) -> None:
+    assert Config().segments.segmenter() == SegmenterConfig()
+    assert load(tmp_path, "[segments]\nsegment_s_max = 4").segments.segmenter().segment_s_max == 4.0
+
+
+BAD = [
+    # file, what the error must say besides the file's name
+    ("foo = 1", ["unknown key foo", "server, tls, limits, engine, segments, log"]),
+    ("[foo]\nx = 1", ["unknown key foo"]),
+    ("[limits]\nfoo = 1", ["unknown key limits.foo", "idle_s"]),
+    ("[segments]\nfoo = 1", ["unknown key segments.foo", "pause_ms"]),
+    ("limits = 3", ["limits", "expected"]),
+    ("[[limits]]\nidle_s = 3", ["limits", "expected"]),
+    ('[server]\nport = "x"', ["server.port", "int"]),
+    ("[server]\nport = 1.5", ["server.port", "int"]),
+    ("[server]\nport = true", ["server.port", "int"]),
+    ("[server.port]\nx = 1", ["server.port", "int"]),
+    ("[server]\nhost = 3", ["server.host", "str"]),
+    ("[tls]\ncert = 3", ["tls.cert", "str"]),
+    ("[engine]\nfake = 1", ["engine.fake", "bool"]),
+    ("[limits]\nidle_s = []", ["limits.idle_s"]),
+    ("[server]\nport = -1", ["server", "port", "0", "65535", "-1"]),
+    ("[server]\nport = 65536", ["server", "port"]),
+    ("[server]\nops_port = 65536", ["server", "ops_port"]),
+    ("[server]\ndrain_s = -0.1", ["server", "drain_s"]),
+    ("[tls]\nhandshake_s = 0", ["tls", "handshake_s"]),
+    ("[limits]\nsessions = 0", ["limits", "sessions"]),
+    ("[limits]\nsessions_per_identity = 0", ["limits", "sessions_per_identity"]),
+    ("[limits]\nconnects_per_minute = 0", ["limits", "connects_per_minute"]),
+    ("[limits]\nhandshakes = 0", ["limits", "handshakes"]),
+    ("[limits]\nidle_s = 0.5", ["limits", "idle_s"]),
+    ("[limits]\nidle_s = nan", ["limits", "idle_s", "nan"]),
+    ("[limits]\nidle_s = inf", ["limits", "idle_s"]),
+    ("[limits]\nahead_s = 9.9", ["limits", "ahead_s", "10"]),
+    ("[limits]\nunread_events = 0", ["limits", "unread_events"]),
+    ("[limits]\nunread_s = 0", ["limits", "unread_s"]),
+    ("[limits]\nwaiting_finals = 0", ["limits", "waiting_finals"]),
+    ("[limits]\nsessions = 1" + "0" * 400, ["limits", "sessions"]),
+    ("[limits]\nidle_s = 1" + "0" * 400, ["limits.idle_s"]),
+    ('[engine]\ndevice = "tpu"', ["engine", "device", "auto, cpu or cuda"]),
+    ("[engine]\nthreads = -1", ["engine", "threads"]),
+    ("[engine]\nbatch = 0", ["engine", "batch"]),
+    ("[engine]\npartial_ms = 31", ["engine", "partial_ms"]),
+    ("[segments]\npause_ms = 10", ["segments", "pause_ms", "64"]),
+    ("[segments]\npause_ms_min = 500", ["segments", "pause_ms_min", "480"]),
+    ("[segments]\nenter_threshold = nan", ["segments", "enter_threshold"]),
+    ("[segments]\nsegment_s_max = 2", ["segments", "segment_s_max"]),
+    ('[log]\nlevel = "loud"', ["log", "level", "debug, info"]),
+    ('[log]\nformat = "xml"', ["log", "format", "json or text"]),
+    ("port", ["is not TOML"]),
+    ("a = " + "[" * 3_000, ["is not TOML"]),
+    ("a = 1" + "0" * 5_000, ["is not TOML"]),
+]
+
+
+@pytest.mark.parametrize(("text", "hints"), BAD, ids=[text[:40] for text, _ in BAD])
+def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path, text: str, hints: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text)
+    for hint in [str(tmp_path / "my.toml"), *hints]:
+        assert hint in str(caught.value)
+    assert "`$" not in str(caught.value)
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"x\.toml is not TOML"):
+        load_config(tmp_path / "x.toml", {})
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
+        load_config(tmp_path / "none.toml", {})
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path, {})
+
+
+@pytest.mark.parametrize("text", [None, "", "[server]\nport = 1"])
+def test_a_mistake_in_a_flag_is_not_blamed_on_the_file(tmp_path: Path, text: str | None) -> None:
+    flags: dict[str, dict[str, object]] = {"server": {"port": 99_999}}
+    with pytest.raises(ConfigError, match="the command line: server: port must be") as caught:
+        load_config(None, flags) if text is None else load(tmp_path, text, **flags)
+    assert "my.toml" not in str(caught.value)
+
+
+def test_every_section_is_frozen_and_refuses_unknown_keys() -> None:
+    for section in (Config(), *(getattr(Config(), name) for name in Config.__struct_fields__)):
+        assert section.__struct_config__.frozen
+        assert section.__struct_config__.forbid_unknown_fields
+        assert msgspec.convert(msgspec.to_builtins(section), type(section)) == section
+
+
+def test_the_state_is_where_the_option_says_then_the_variable_then_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("STREAM_SERVER_STATE", "/elsewhere")
+    assert state_dir(Path("/here")) == Path("/here")
+    assert state_dir(None) == Path("/elsewhere")
+    monkeypatch.setenv("STREAM_SERVER_STATE", "")
+    assert state_dir(None) == tmp_path / ".local/share/stream-server"
+
+
+def test_the_file_is_the_option_then_the_folders_then_the_machines(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    machine = tmp_path / "etc.toml"
+    monkeypatch.setattr(config, "CONFIG_PATHS", (Path("stream-server.toml"), machine))
+    assert find_config(None) is None
+    machine.touch()
+    assert find_config(None) == machine
+    (tmp_path / "stream-server.toml").touch()
+    assert find_config(None) == Path("stream-server.toml")
+    assert find_config(Path("mine.toml")) == Path("mine.toml")
