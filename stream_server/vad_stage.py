@@ -2,7 +2,8 @@
 
 The loop hands in frames and gets probabilities back in the order of each session's frames; it never
 waits for this thread. One tick is one frame's length, so that at real time the batch is all sessions
-with audio; a session that has sent more than one frame is scored in further rounds of the same tick.
+with audio; a session that has sent more than one frame is scored in further rounds of the same tick,
+up to a second of audio.
 How much can wait here is bounded by the sessions' back-pressure.
 """
 
@@ -20,6 +21,10 @@ from vad.audio import FRAME_SAMPLES, SAMPLE_RATE_HZ, int16_to_float32
 from vad.states import SlotArray, VadStates
 
 TICK_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
+
+ROUNDS_MAX = 32
+"""Frames of one session scored in a tick, 1 s of audio: one that sends faster than real time must not make
+the others wait while its backlog is scored."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +88,8 @@ class VadStage:
             while not self._stopping.is_set():
                 started_s = time.monotonic()
                 self._tick()
-                self._stopping.wait(max(0.0, started_s + TICK_S - time.monotonic()))
+                if not self._waiting:  # A backlog is worked off without waiting for the next tick.
+                    self._stopping.wait(max(0.0, started_s + TICK_S - time.monotonic()))
         except Exception:
             _log.exception("vad_stage_failed")
             self._fail()
@@ -92,16 +98,24 @@ class VadStage:
         with self._changed:
             while not (self._waiting or self._withdrawn or self._stopping.is_set()):
                 self._changed.wait()
-            waiting, self._waiting = self._waiting, {}
+            frames = self._take()
             withdrawn, self._withdrawn = self._withdrawn, []
         # First: frames that wait under a withdrawn name came after the withdrawal, from a new session.
         for session in withdrawn:
             slot = self._slots.pop(session, None)
             if slot is not None:
                 self._states.close(slot)
-        scores = self._score({session: np.concatenate(parts) for session, parts in waiting.items()})
+        scores = self._score(frames)
         if scores:
             self._post(scores)
+
+    def _take(self) -> dict[SessionId, NDArray[np.int16]]:
+        """The next frames of each session, (k, 512) with k at most ``ROUNDS_MAX``; the rest goes on waiting."""
+        waiting = {session: np.concatenate(parts) for session, parts in self._waiting.items()}
+        self._waiting = {
+            session: [own[ROUNDS_MAX:]] for session, own in waiting.items() if len(own) > ROUNDS_MAX
+        }
+        return {session: own[:ROUNDS_MAX] for session, own in waiting.items()}
 
     def _score(self, frames: dict[SessionId, NDArray[np.int16]]) -> Scores:
         """Score everything, in rounds of one frame a session."""

@@ -1,0 +1,157 @@
+"""What the engine's process may expect of a model: the same tests over the fake and over Whisper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import models
+import numpy as np
+import pytest
+import soundfile
+
+from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.engine.fake import FakeTranscriber, numbered_speech
+from stream_server.engine.manifest import embedded_model
+from stream_server.engine.text import normalise_english
+from stream_server.engine.transcriber import Transcriber, WhisperTranscriber, warm_up
+
+SILENCE = bytes(2 * 2 * 16_000)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A transcriber, and speech of several lengths that it understands."""
+
+    transcriber: Transcriber
+    speech: list[bytes]
+    texts: list[str]
+
+    def texts_of(self, *pcm: bytes) -> list[str]:
+        jobs = tuple(models.decode_job(samples) for samples in pcm)
+        return [normalise_english(result.text) for result in self.transcriber.transcribe(Batch(jobs))]
+
+
+def fake() -> Subject:
+    said = [range(60), range(100, 140), range(200, 300), range(300, 360), range(5)]
+    speech = [numbered_speech(numbers).tobytes() for numbers in said]
+    texts = [normalise_english(" ".join(map(str, numbers))) for numbers in said]
+    return Subject(FakeTranscriber(), speech, texts)
+
+
+def whisper() -> Subject:
+    recordings = resources.files("stream_server") / "assets" / "recordings"
+    speech = [
+        soundfile.read(str(recordings / f"{name}.flac"), dtype="int16")[0].tobytes()
+        for name in ("03", "10", "08", "05", "07")
+    ]
+    texts = [
+        "we need to check the password before tuesday",
+        "the finance department wants to explain every survey",
+        "who is going to open the office",
+        "sarah will finish the meeting on monday",
+        "yes robert will do it on wednesday",
+    ]
+    return Subject(WhisperTranscriber(embedded_model(), "cpu"), speech, texts)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(fake, id="fake"), pytest.param(whisper, id="whisper", marks=pytest.mark.model)],
+)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    made = request.param()
+    assert isinstance(made, Subject)
+    return made
+
+
+def address(item: DecodeJob | DecodeResult) -> tuple[object, ...]:
+    return (item.session, item.segment, item.revision, item.final, item.start)
+
+
+def test_the_facts_name_the_model_and_its_languages(subject: Subject) -> None:
+    facts = subject.transcriber.facts
+    assert facts.name
+    assert "en" in facts.languages
+
+
+def test_speech_becomes_its_text(subject: Subject) -> None:
+    assert subject.texts_of(*subject.speech) == subject.texts
+
+
+def test_each_job_has_one_result_with_its_address_in_its_place(subject: Subject) -> None:
+    jobs = tuple(
+        models.decode_job(
+            pcm, session=f"s{i % 3}", segment=i, revision=7 - i, final=i % 2 == 0, start=512 * i
+        )
+        for i, pcm in enumerate(subject.speech)
+    )
+    results = subject.transcriber.transcribe(Batch(jobs))
+    assert list(map(address, results)) == list(map(address, jobs))
+    assert [result.end for result in results] == [job.start + len(job.pcm) // 2 for job in jobs]
+
+
+def test_results_say_their_language_and_when_they_were_decoded(subject: Subject) -> None:
+    job = models.decode_job(subject.speech[0], language="en", submitted_s=1.5)
+    (result,) = subject.transcriber.transcribe(Batch((job,)))
+    assert result.language == "en"
+    assert result.hops.submitted_s == 1.5
+    assert result.hops.decoded_s > 0.0
+    assert result.avg_logprob <= 0.0
+    assert 0.0 <= result.no_speech_prob <= 1.0
+
+
+@pytest.mark.parametrize("n_rows", [2, 3, 5])
+def test_a_transcript_does_not_depend_on_the_batch(subject: Subject, n_rows: int) -> None:
+    for first in range(len(subject.speech)):
+        rows = [(first + i) % len(subject.speech) for i in range(n_rows)]
+        assert subject.texts_of(*(subject.speech[i] for i in rows)) == [subject.texts[i] for i in rows]
+
+
+def loudest(n_samples: int) -> bytes:
+    return np.where(np.arange(n_samples) // 20 % 2, 32_767, -32_768).astype("<i2").tobytes()
+
+
+def test_a_loud_neighbour_of_the_same_length_changes_nothing(subject: Subject) -> None:
+    pcm = subject.speech[0]
+    assert subject.texts_of(loudest(len(pcm) // 2), pcm, SILENCE)[1] == subject.texts[0]
+
+
+def test_soft_sounds_are_heard_alike_beside_silence_and_beside_noise(subject: Subject) -> None:
+    soft = (np.frombuffer(subject.speech[0], dtype="<i2") // 64).astype("<i2")
+    job = models.decode_job(soft.tobytes())
+    (alone,) = subject.transcriber.transcribe(Batch((job,)))
+    for neighbour in (loudest(len(soft)), bytes(2 * len(soft))):
+        together, _ = subject.transcriber.transcribe(Batch((job, models.decode_job(neighbour))))
+        assert together.text == alone.text
+        assert together.avg_logprob == pytest.approx(alone.avg_logprob, abs=1e-4)
+        assert together.no_speech_prob == pytest.approx(alone.no_speech_prob, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 160, 1_600, 8_000, 480_000])
+def test_silence_of_any_length_is_answered_and_disturbs_nobody(subject: Subject, n_samples: int) -> None:
+    texts = subject.texts_of(subject.speech[0], bytes(2 * n_samples), subject.speech[1])
+    assert texts[::2] == subject.texts[:2]
+
+
+@pytest.mark.parametrize("n_samples", [1, 1_600, 479_999, 480_000])
+def test_noise_of_any_length_is_answered(subject: Subject, n_samples: int) -> None:
+    noise = np.random.default_rng(1).integers(-20_000, 20_000, n_samples).astype("<i2").tobytes()
+    assert len(subject.texts_of(noise)) == 1
+
+
+def test_equal_windows_have_equal_transcripts(subject: Subject) -> None:
+    assert subject.texts_of(*[subject.speech[2]] * 4) == [subject.texts[2]] * 4
+
+
+def test_decoding_the_same_batch_again_says_the_same(subject: Subject) -> None:
+    def strip(results: Sequence[DecodeResult]) -> list[tuple[object, ...]]:
+        return [(result.text, result.avg_logprob, result.n_tokens) for result in results]
+
+    batch = Batch(tuple(models.decode_job(pcm) for pcm in subject.speech[:3]))
+    first = strip(subject.transcriber.transcribe(batch))
+    assert strip(subject.transcriber.transcribe(batch)) == first
+
+
+def test_warming_up_leaves_transcripts_as_they_are(subject: Subject) -> None:
+    warm_up(subject.transcriber, batch_max=3)
+    assert subject.texts_of(subject.speech[4]) == [subject.texts[4]]
