@@ -110,7 +110,7 @@ class VadStage:
             self._post(scores)
 
     def _take(self) -> dict[SessionId, NDArray[np.int16]]:
-        """The next frames of each session, (k, 512) with k at most ``ROUNDS_MAX``; the rest goes on waiting."""
+        """The next frames of each session, at most ``ROUNDS_MAX``, (k, 512); the rest goes on waiting."""
         waiting = {session: np.concatenate(parts) for session, parts in self._waiting.items()}
         self._waiting = {
             session: [own[ROUNDS_MAX:]] for session, own in waiting.items() if len(own) > ROUNDS_MAX

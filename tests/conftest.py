@@ -10,6 +10,14 @@ import pytest
 from live_server import LiveServer, live_server
 from pki import ClientPair, Pki, make_pki
 
+from stream_server.engine.threads import set_torch_threads
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_core_is_left_to_the_servers() -> None:
+    """Models that tests run beside a server must not make it wait for its core."""
+    set_torch_threads(0)
+
 
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
