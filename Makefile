@@ -10,12 +10,14 @@ VENV ?= .venv
 TORCH ?= cpu
 # Package index that has the CPU build, when the usual one has not.
 TORCH_INDEX ?=
+# Training steps of demo-model before its last run down.
+STEPS ?= 30000
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check test cov demo serve clean
+.PHONY: help setup fmt check test cov demo serve demo-model clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -40,6 +42,11 @@ check: $(VENV)/.dev ## lint, types, import rules
 	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy" && $(BIN)/mypy
 	@echo "==> import rules" && $(BIN)/lint-imports
+
+demo-model: $(VENV)/.base ## train the embedded model from nothing: hours on 2 cores, goes on where it stopped
+	@$(PIP) install -q -r training/requirements.txt
+	@for step in corpus speech "train --steps $(STEPS)" "train --finish" export; do \
+	  echo "==> $$step" && $(BIN)/python -m training.demo_en $$step || exit 1; done
 
 fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

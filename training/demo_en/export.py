@@ -1,0 +1,130 @@
+"""The fourth step: the mean weights as a Whisper checkpoint in fp16, and the manifest that describes it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from whisper.model import Whisper
+
+from . import measure, windows
+from .checkpoint import Checkpoint
+from .config import CorpusConfig, Shape, SpeechConfig, TrainConfig
+from .losses import GUIDED_HEADS
+from .model import Trainee, dimensions
+from .vocabulary import N_WHISPER, UNKNOWN, Vocabulary
+
+BYTES_MAX = 30_000_000
+_N_SILENT = 24
+_STEPS = ("corpus", "speech", "train", "train --finish", "export")
+
+
+def run(work: Path, device_name: str) -> Path:
+    """Write weights and manifest of the checkpoint into ``work/export``; return that folder."""
+    saved = Checkpoint.load(work / "checkpoint.pt")
+    model = _rounded(saved.averaged())
+    folder = work / "export"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.safetensors"
+    weights = widened(model.whisper.state_dict(), saved.vocabulary)
+    save_file(weights, path)
+    path.chmod(0o644)  # safetensors writes for the owner only
+    if path.stat().st_size > BYTES_MAX:
+        raise ValueError(f"{path} has {path.stat().st_size} bytes, more than {BYTES_MAX}")
+    reader = Whisper(dimensions(saved.shape, N_WHISPER)).eval()
+    reader.load_state_dict(weights)
+    measured = _measure(work, saved, model.to(device_name), reader, torch.device(device_name))
+    manifest = describe(saved, path, measured)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    return folder
+
+
+def _measure(
+    work: Path, saved: Checkpoint, model: Trainee, reader: Whisper, device: torch.device
+) -> dict[str, float]:
+    """Return all figures: our reading of every held-out set, plain Whisper's of the first, and silence."""
+    sets = measure.held_out_sets(work / "speech")
+    rates, _ = measure.measure(model, saved.vocabulary, sets, device)
+    measured = {f"wer_{name}": round(rate, 4) for name, rate in rates.items()}
+    for name, timed in (("whisper_decode", False), ("whisper_decode_timestamps", True)):
+        texts = measure.transcribe_with_whisper(reader, sets[0].audio, timed)
+        measured[f"wer_clean_{name}"] = round(measure.error_rate(sets[0].texts, texts), 4)
+    return measured | {"silent_windows_with_text": invented(model, saved.vocabulary, device)}
+
+
+def widened(weights: dict[str, Tensor], vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """Return fp16 weights with Whisper's 51,864 rows; tokens the corpus never used share the unknown row."""
+    name = "decoder.token_embedding.weight"
+    trained = weights[name]
+    wide = trained[vocabulary.unknown].repeat(N_WHISPER, 1)
+    used = [
+        (whisper_id, row) for row, whisper_id in enumerate(vocabulary.whisper_ids) if whisper_id != UNKNOWN
+    ]
+    ids, rows = (torch.tensor(column) for column in zip(*used, strict=True))
+    wide[ids] = trained[rows]
+    return {k: t.half().cpu().contiguous() for k, t in (weights | {name: wide}).items()}
+
+
+def invented(model: Trainee, vocabulary: Vocabulary, device: torch.device) -> float:
+    """Return the share of windows with silence or noise in which the model reads something."""
+    rng = np.random.default_rng(11)
+    audio = [windows.without_speech(float(rng.uniform(1, 6)), rng).samples for _ in range(_N_SILENT)]
+    texts = measure.transcribe(model, vocabulary, audio, device)
+    return round(sum(bool(text) for text in texts) / _N_SILENT, 3)
+
+
+def alignment_heads(shape: Shape) -> str:
+    """Return the heads that training led to the words, in the base85 form that Whisper reads."""
+    heads = np.zeros((shape.decoder_layers, shape.heads), dtype=bool)
+    heads[-1, :GUIDED_HEADS] = True
+    return base64.b85encode(gzip.compress(heads.tobytes(), mtime=0)).decode()
+
+
+def describe(saved: Checkpoint, weights: Path, measured: dict[str, float]) -> dict[str, Any]:
+    """Return the manifest."""
+    stage = TrainConfig().stage_at(saved.step)
+    return {
+        "id": "demo-en",
+        "dims": vars(dimensions(saved.shape, N_WHISPER)),
+        "language": "en",
+        "multilingual": False,
+        "tokenizer": "openai-whisper get_tokenizer(multilingual=False), 51,864 rows",
+        "audio_context": "fit",
+        "context_tail_s": 0.3,
+        "timestamps": stage.p_timestamps > 0,
+        "prompt": stage.p_prompt > 0,
+        "alignment_heads": alignment_heads(saved.shape),
+        "files": {weights.name: {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}},
+        "trained": {
+            "commands": [f"python -m training.demo_en {step}" for step in _STEPS],
+            "seeds": {
+                "corpus": CorpusConfig().seed,
+                "speech": SpeechConfig().seed,
+                "train": TrainConfig().seed,
+            },
+            "steps": saved.step,
+            "stage": stage.name,
+            "hours_of_speech": round(saved.hours, 1),
+            "hours_of_training": round(saved.trained_s / 3600, 2),
+        },
+        "measured": measured,
+        "measured_by": "python -m training.demo_en export (greedy, fitted context, held-out sentences)",
+        "licence": "Apache-2.0",
+        "note": "synthetic voices only: trained on espeak-ng and flite, not for human speech",
+    }
+
+
+def _rounded(model: Trainee) -> Trainee:
+    """Return the model with weights as fp16 holds them, so that what is measured is what is shipped."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.half().float())
+    return model
