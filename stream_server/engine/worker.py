@@ -3,6 +3,7 @@
 Stateless between batches. Any exception ends the process: the parent sees it and acts.
 """
 
+import os
 import signal
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -33,6 +34,10 @@ def run_worker(pipe: Connection, spec: EngineSpec) -> None:
 def _load(spec: EngineSpec) -> "Transcriber":
     if spec.model is None:
         return FakeTranscriber()
+    # Read by OpenMP when torch is imported. Threads that spin while they wait take the core from the thread
+    # they wait for: on 2 cores under load a 3 s window took 62 ms with this and 100 to 1,600 ms without
+    # (2026-11-21, demo-en, two threads).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import; the fake is for tests that start many servers.
     from stream_server.engine.threads import set_torch_threads
     from stream_server.engine.transcriber import WhisperTranscriber, warm_up
