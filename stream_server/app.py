@@ -24,7 +24,7 @@ from stream_server.core.jobs import DecodeResult
 from stream_server.core.messages import Limits, SessionId
 from stream_server.core.policy import DEFAULT_POLICY
 from stream_server.core.scheduler import Scheduler
-from stream_server.core.session import ModelFacts, SessionSettings
+from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.dialects import schema
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.manifest import find_model, read_manifest

@@ -12,10 +12,12 @@ from typing import Protocol, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import ClientMessage, SessionId
 from stream_server.core.outbox import Outbox
-from stream_server.core.session import Action, Close, Score, Send, Session, SessionSettings, Submit
+from stream_server.core.session import Session
+from stream_server.core.settings import SessionSettings
 from stream_server.errors import InternalError, ShuttingDown, SlowReader, StreamError
 
 

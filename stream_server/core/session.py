@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
+from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.jobs import DecodeJob, DecodeResult, Hops
@@ -39,7 +40,6 @@ from stream_server.core.messages import (
     Flushed,
     KeepAlive,
     Lag,
-    Limits,
     Numbered,
     Partial,
     ServerEvent,
@@ -49,9 +49,9 @@ from stream_server.core.messages import (
     Started,
     Task,
 )
+from stream_server.core.settings import SessionSettings
 from stream_server.errors import BadMessage, IdleTimeout, NotSupported, ProtocolViolation, StreamError
 from vad.audio import FRAME_SAMPLES
-from vad.config import SegmenterConfig
 from vad.events import Event as SegmentEvent
 from vad.events import SegmentClosed, SegmentGrew
 from vad.events import SpeechStarted as SpeechOnset
@@ -62,65 +62,6 @@ FLUSHES_MAX = 64
 """Unanswered flushes after which the socket is left unread: they carry no audio that would bound them."""
 LAG_INTERVAL_S = 1.0
 """A client that sends faster than real time would otherwise get one lag event per segment."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What a session must know of the model that reads it."""
-
-    name: str
-    languages: frozenset[str]
-    """Codes it can read."""
-    can_translate: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """What is the same for all sessions of a server."""
-
-    model: ModelFacts
-    limits: Limits
-    segmenter: SegmenterConfig
-    features: tuple[str, ...] = ()
-    tier: str = "live"
-    partial_frames: int = 16
-    """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
-    error_drain_s: float = 10.0
-    """How long a session that ends by an error waits for its last finals."""
-
-
-# ---------------------------------------------------------------- actions
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Queue an event for the client."""
-
-    numbered: Numbered
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Score:
-    """Score these frames, in order: int16 (k, 512)."""
-
-    frames: NDArray[np.int16]
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """Decode this window."""
-
-    job: DecodeJob
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the connection once everything queued is written; no action follows."""
-
-    code: int
-
-
-Action = Send | Score | Submit | Close
 
 
 class State(Enum):

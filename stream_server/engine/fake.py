@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.core.jobs import Batch, DecodeResult
-from stream_server.core.session import ModelFacts
+from stream_server.core.settings import ModelFacts
 from vad.audio import FRAME_SAMPLES
 from vad.states import SlotArray, VadStates
 

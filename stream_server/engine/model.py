@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import LANGUAGES
 
-from stream_server.core.session import ModelFacts
+from stream_server.core.settings import ModelFacts
 from stream_server.engine.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest, verify_files
 from stream_server.errors import ModelError
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId
 from stream_server.core.scheduler import Scheduler
-from stream_server.core.session import ModelFacts
+from stream_server.core.settings import ModelFacts
 from stream_server.engine.spec import EngineSpec, LoadFailed, Ready
 from stream_server.engine.worker import run_worker
 from stream_server.errors import ModelError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_server.core.session import ModelFacts
+from stream_server.core.settings import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult, Hops
 from stream_server.core.messages import SessionId, Task
-from stream_server.core.session import ModelFacts
+from stream_server.core.settings import ModelFacts
 from stream_server.engine.decoder import Decoded, DecodeOptions, GreedyDecoder
 from stream_server.engine.manifest import read_manifest
 from stream_server.engine.model import choose_device, facts_of, load_whisper

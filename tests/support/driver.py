@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.audio.decoder import AudioFormat
+from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.hub import Hub, Seat
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
@@ -32,16 +33,8 @@ from stream_server.core.messages import (
     Started,
 )
 from stream_server.core.outbox import Outbox
-from stream_server.core.session import (
-    Action,
-    Close,
-    ModelFacts,
-    Score,
-    Send,
-    Session,
-    SessionSettings,
-    Submit,
-)
+from stream_server.core.session import Session
+from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.engine.fake import numbers_in, read_numbers
 from stream_server.errors import StreamError
 from vad.config import SegmenterConfig

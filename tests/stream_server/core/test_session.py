@@ -24,7 +24,8 @@ from stream_server.core.messages import (
     Started,
     Task,
 )
-from stream_server.core.session import FLUSHES_MAX, ModelFacts, State
+from stream_server.core.session import FLUSHES_MAX, State
+from stream_server.core.settings import ModelFacts
 from stream_server.engine.fake import numbered_frame, numbered_speech, silence
 from stream_server.errors import (
     BadMessage,

@@ -26,7 +26,7 @@ from models import decode_job
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId
 from stream_server.core.scheduler import Scheduler
-from stream_server.core.session import ModelFacts
+from stream_server.core.settings import ModelFacts
 from stream_server.engine import process
 from stream_server.engine.fake import numbered_speech
 from stream_server.engine.process import Engine
