@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from stream_server.engine.manifest import embedded_model
 
 
 @contextmanager
-def serve(pki: Pki, config: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """``stream-server serve`` as an operator runs it."""
+def serve(
+    pki: Pki, config: str, *arguments: str, before: Sequence[str] = ()
+) -> Iterator["subprocess.Popen[str]"]:
+    """``stream-server serve`` as an operator runs it, with another command before it if wanted."""
     state = pki.store.folder.parent
     path = state / f"config-{time.monotonic_ns()}.toml"
     path.write_text(config)
@@ -38,7 +41,7 @@ def serve(pki: Pki, config: str, *arguments: str) -> Iterator["subprocess.Popen[
         str(path),
     ]
     process = subprocess.Popen(
-        [*command, *arguments],
+        [*before, *command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -167,6 +170,40 @@ def test_missing_certificates_are_named_with_the_command_that_makes_them(tmp_pat
     assert done.returncode == 1
     assert str(tmp_path) in done.stderr.replace("\n", "")
     assert "stream-server certs" in done.stderr.replace("\n", " ")
+
+
+def child_of(pid: int) -> int:
+    """The only child of a process."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+@pytest.mark.slow
+@pytest.mark.model
+@pytest.mark.skipif(shutil.which("strace") is None, reason="watches system calls: apt-get install strace")
+async def test_the_server_and_its_engine_connect_to_nothing(
+    pki: Pki, source: ClientPair, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls.txt"
+    watch = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=connect,sendto,sendmsg",
+        "-e",
+        "signal=none",
+        "-o",
+        str(calls),
+    ]
+    with serve(pki, "[server]\nport = 0\n", before=watch) as process:
+        async with wire(address_printed(process), pki, source) as client:
+            await client.send(START, b"\0" * 32_000, {"type": "finish"})
+            await client.rest()
+        # The signal must reach the server, not the tracer.
+        os.kill(child_of(process.pid), signal.SIGTERM)
+        process.communicate(timeout=20)
+    lines = calls.read_text().splitlines()
+    assert [line for line in lines if "AF_INET" in line or "connect(" in line] == []
 
 
 async def test_logs_hold_no_text_and_no_names(pki: Pki) -> None:
