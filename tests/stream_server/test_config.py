@@ -154,3 +154,17 @@ def test_the_file_is_the_option_then_the_folders_then_the_machines(
     (tmp_path / "stream-server.toml").touch()
     assert find_config(None) == Path("stream-server.toml")
     assert find_config(Path("mine.toml")) == Path("mine.toml")
+
+
+def test_the_state_folder_is_made_with_its_parts_for_the_owner_only(tmp_path: Path) -> None:
+    config.prepare_state(tmp_path / "state")
+    config.prepare_state(tmp_path / "state")
+    made = sorted(path.name for path in (tmp_path / "state").iterdir())
+    assert made == ["audit", "certs", "history", "models"]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "state").iterdir())
+
+
+def test_a_state_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file in the way")
+    with pytest.raises(ConfigError, match=r"state.*--state-dir"):
+        config.prepare_state(tmp_path / "state")
