@@ -20,10 +20,10 @@ from certs.tls import TlsConfigError, crl_expiry, server_context
 from stream_server.config import Config, TlsSection
 from stream_server.core.admission import Admission, AdmissionLimits
 from stream_server.core.hub import Hub
-from stream_server.core.jobs import DecodeResult
+from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Limits, SessionId
 from stream_server.core.policy import DEFAULT_POLICY
-from stream_server.core.scheduler import Scheduler
+from stream_server.core.scheduler import Scheduler, one_bucket
 from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.dialects import schema
 from stream_server.engine.fake import FakeVad
@@ -31,6 +31,7 @@ from stream_server.engine.manifest import find_model, read_manifest
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 from stream_server.engine.threads import set_torch_threads
+from stream_server.engine.windows import window_samples
 from stream_server.errors import ConfigError, EngineFailed, ModelError, ShuttingDown
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
@@ -80,6 +81,18 @@ def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
         client_ca=Path(section.client_ca) if section.client_ca else certs / "ca.pem",
         crl=Path(section.crl) if section.crl else certs / "crl.pem",
     )
+
+
+def bucket_of(model: Path | None) -> Callable[[DecodeJob], int]:
+    """What tells the scheduler which jobs share a pass: the length of their window in the model's context.
+
+    Raises:
+        ModelError: The manifest cannot be read; found before seconds are spent on starting a process.
+    """
+    if model is None:
+        return one_bucket
+    manifest = read_manifest(model)
+    return lambda job: window_samples(job.n_samples, manifest)
 
 
 def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
@@ -165,12 +178,11 @@ class App:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
         engine = self._config.engine
         self._model_folder = None if engine.fake else find_model(engine.model, self._state)
-        if self._model_folder is not None:
-            read_manifest(self._model_folder)  # Before seconds are spent on starting a process.
         spec = EngineSpec(self._model_folder, engine.device, engine.threads, engine.batch)
-        scheduler = Scheduler(engine.batch, self._config.limits.waiting_finals)
-        self._scheduler = scheduler
-        self._engine = Engine(spec, scheduler, self._take_results, self._engine_died)
+        self._scheduler = Scheduler(
+            engine.batch, self._config.limits.waiting_finals, bucket_of(self._model_folder)
+        )
+        self._engine = Engine(spec, self._scheduler, self._take_results, self._engine_died)
         loading = asyncio.create_task(asyncio.to_thread(self._load_vad))
         try:
             facts = await self._engine.start()

@@ -4,19 +4,27 @@ Rules, each a test:
 
 1. Finals before partials: a batch holds finals while any wait, and partials otherwise, so that no
    final ever waits for a partial beside it in the batch.
-2. Finals leave in the order in which they came. Fairness over sessions follows from back-pressure: a
-   session has few unread seconds, hence few finals, in the queue at a time.
-3. A session has at most one partial waiting. A newer one replaces it in place, and a final of a
+2. The oldest job leads. The batch is filled with jobs of the leader's bucket, because windows of one
+   length share one pass of the model and others would each cost a pass of their own. Since the oldest
+   always leads, no bucket waits longer than the jobs before it take.
+3. Fair over sessions: the oldest job of every session comes before the second of any.
+4. A session has at most one partial waiting. A newer one replaces it in place, and a final of a
    segment removes the partials of that segment and those before it.
-4. No final is shed: ``submit`` refuses it when ``finals_max`` wait, and the caller tells the client.
-5. ``withdraw`` removes whatever a session has waiting.
+5. No final is shed: ``submit`` refuses it when ``finals_max`` wait, and the caller tells the client.
+6. ``withdraw`` removes whatever a session has waiting.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 from stream_server.core.jobs import Batch, DecodeJob
 from stream_server.core.messages import SessionId
 from stream_server.errors import Overloaded
+
+
+def one_bucket(job: DecodeJob) -> int:
+    """All jobs share a pass: for models that read windows of one length."""
+    return 0
 
 
 class Scheduler:
@@ -25,12 +33,16 @@ class Scheduler:
     Args:
         batch_max: Most jobs in a batch.
         finals_max: Most finals waiting.
+        bucket: Jobs with equal values are decoded in one pass.
     """
 
-    def __init__(self, batch_max: int, finals_max: int) -> None:
+    def __init__(
+        self, batch_max: int, finals_max: int, bucket: Callable[[DecodeJob], int] = one_bucket
+    ) -> None:
         self._batch_max = batch_max
         self._finals_max = finals_max
-        self._finals: deque[DecodeJob] = deque()
+        self._bucket = bucket
+        self._finals: list[DecodeJob] = []
         self._partials: OrderedDict[SessionId, DecodeJob] = OrderedDict()
         self.n_superseded = 0
         """Partials that a newer partial or a final made pointless before they were decoded."""
@@ -59,18 +71,30 @@ class Scheduler:
     def withdraw(self, session: SessionId) -> None:
         """Forget everything a session has waiting."""
         self._partials.pop(session, None)
-        self._finals = deque(job for job in self._finals if job.session != session)
+        self._finals = [job for job in self._finals if job.session != session]
 
     def next_batch(self) -> Batch | None:
         """Take the jobs to decode next; None when nothing waits."""
-        jobs: list[DecodeJob] = []
-        while self._finals and len(jobs) < self._batch_max:
-            jobs.append(self._finals.popleft())
-        while not jobs_are_final(jobs) and self._partials and len(jobs) < self._batch_max:
-            jobs.append(self._partials.popitem(last=False)[1])
-        return Batch(tuple(jobs)) if jobs else None
+        if self._finals:
+            chosen = self._choose(self._finals)
+            taken = set(map(id, chosen))
+            self._finals = [job for job in self._finals if id(job) not in taken]
+            return Batch(tuple(chosen))
+        if self._partials:
+            chosen = self._choose(list(self._partials.values()))
+            for job in chosen:
+                del self._partials[job.session]
+            return Batch(tuple(chosen))
+        return None
 
-
-def jobs_are_final(jobs: list[DecodeJob]) -> bool:
-    """Whether the batch begun holds finals."""
-    return bool(jobs) and jobs[0].final
+    def _choose(self, waiting: Sequence[DecodeJob]) -> list[DecodeJob]:
+        """The leader and those that go with it; ``waiting`` is oldest first and not empty."""
+        leader_bucket = self._bucket(waiting[0])
+        first: list[DecodeJob] = []
+        further: list[DecodeJob] = []
+        seen: set[SessionId] = set()
+        for job in waiting:
+            if self._bucket(job) == leader_bucket:
+                (further if job.session in seen else first).append(job)
+                seen.add(job.session)
+        return (first + further)[: self._batch_max]

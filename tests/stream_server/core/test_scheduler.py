@@ -1,25 +1,28 @@
 """Each rule of the scheduler's docstring, then what holds for any order of jobs."""
 
+import random
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.core.jobs import DecodeJob, Hops
+from stream_server.core.jobs import Batch, DecodeJob, Hops
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.scheduler import Scheduler
 from stream_server.errors import Overloaded
 
 
-def job(session: str, segment: int = 0, *, final: bool = False, revision: int = 1) -> DecodeJob:
+def job(
+    session: str, segment: int = 0, *, final: bool = False, revision: int = 1, n_samples: int = 1
+) -> DecodeJob:
     return DecodeJob(
         session=SessionId(session),
         segment=segment,
         revision=revision,
         final=final,
         start=0,
-        pcm=b"\0\0",
+        pcm=b"\0\0" * n_samples,
         language=None,
         task=Task.TRANSCRIBE,
         tier="live",
@@ -61,9 +64,9 @@ def test_a_batch_is_not_longer_than_its_limit() -> None:
     assert taken == [finals[:2], finals[2:4], finals[4:], partials[:2], partials[2:]]
 
 
-def test_finals_leave_in_the_order_in_which_they_came() -> None:
-    finals = [final("a", 0), final("b", 0), final("a", 1), final("c", 0)]
-    assert batches(queue(*finals)) == [finals]
+def test_the_finals_of_a_session_leave_in_the_order_in_which_they_came() -> None:
+    finals = [final("a", segment) for segment in range(4)]
+    assert [one for batch in batches(queue(*finals, batch_max=3)) for one in batch] == finals
 
 
 def test_a_newer_partial_of_a_session_takes_the_place_of_the_older() -> None:
@@ -113,7 +116,7 @@ def test_no_job_is_lost_except_by_the_rules(
     script: list[DecodeJob | str | None], batch_max: int, finals_max: int
 ) -> None:
     scheduler = Scheduler(batch_max, finals_max)
-    waiting: list[DecodeJob] = []  # finals that must still come out, in order
+    waiting: list[DecodeJob] = []  # finals that must still come out, oldest first
     counts: Counter[str] = Counter()
     for step in [*script, *[None] * len(script)]:
         match step:
@@ -138,10 +141,14 @@ def test_no_job_is_lost_except_by_the_rules(
                     continue
                 assert 1 <= len(batch.jobs) <= batch_max
                 finals = [one for one in batch.jobs if one.final]
-                assert finals == waiting[: len(finals)]
+                assert not finals or waiting[0] in finals, "the oldest leads"
+                for session in {one.session for one in finals}:
+                    own = [one for one in finals if one.session == session]
+                    assert own == [one for one in waiting if one.session == session][: len(own)]
                 assert len(finals) in (0, len(batch.jobs))
                 assert finals or not waiting
-                waiting = waiting[len(finals) :]
+                for one in finals:
+                    waiting.remove(one)
                 counts["decoded partials"] += len(batch.jobs) - len(finals)
     assert len(scheduler) == 0
     lost = counts["partials"] - counts["decoded partials"] - counts["withdrawn partials"]
@@ -158,3 +165,117 @@ def test_no_session_waits_a_round_longer_than_another_for_its_partial(
     first = list(dict.fromkeys(name for name, _ in arrivals))
     taken = [one.session for batch in batches(scheduler) for one in batch]
     assert taken == first
+
+
+def length(one: DecodeJob) -> int:
+    """A bucket: the length of the window."""
+    return one.n_samples
+
+
+def test_the_oldest_leads_and_only_jobs_of_its_bucket_go_with_it() -> None:
+    scheduler = Scheduler(8, 100, length)
+    long_a, short_b, long_c = (
+        job(name, final=True, n_samples=n) for name, n in (("a", 2), ("b", 1), ("c", 2))
+    )
+    for one in (long_a, short_b, long_c):
+        scheduler.submit(one)
+    assert batches(scheduler) == [[long_a, long_c], [short_b]]
+
+
+def test_the_oldest_of_every_session_comes_before_the_second_of_any() -> None:
+    greedy = [final("greedy", segment) for segment in range(4)]
+    modest = [final("b"), final("c")]
+    assert batches(queue(*greedy, *modest, batch_max=3)) == [[greedy[0], *modest], greedy[1:]]
+
+
+STEP_S = 0.02
+
+
+class Simulated:
+    """1,000 people talking to one engine, on a clock of its own.
+
+    Every session speaks segments of 2 to 5 s, asks for a partial every 0.5 s while none of it is out, and
+    for a final when a segment ends. A pass costs ``pass_s`` and ``row_s`` for each of its rows.
+    """
+
+    def __init__(self, n_sessions: int, *, pass_s: float, row_s: float, batch_max: int = 64) -> None:
+        self.scheduler = Scheduler(batch_max, 10_000, length)
+        self.cost_s = (pass_s, row_s)
+        self.random = random.Random(1)
+        self.sessions = [SessionId(f"s{i}") for i in range(n_sessions)]
+        self.waits_s: dict[bool, list[float]] = {True: [], False: []}
+        self.partials: Counter[SessionId] = Counter()
+        self.n_asked = Counter[bool]()
+        self.kept: list[DecodeJob] = []
+        """Every job, so that no two have the same id."""
+
+    def run(self, end_s: float) -> None:
+        """Speak until ``end_s``, then let the engine empty the queue."""
+        self.spoken = {s: (-self.random.random() * 5, 0, False) for s in self.sessions}
+        self.begun: dict[int, float] = {}
+        now_s, free_s, under_way = 0.0, 0.0, None
+        while now_s < end_s or len(self.scheduler) or under_way is not None:
+            while free_s <= now_s:
+                if under_way is not None:
+                    self._finish(under_way, free_s)
+                under_way = self.scheduler.next_batch()
+                if under_way is None:
+                    free_s = now_s + STEP_S
+                    break
+                free_s += self.cost_s[0] + self.cost_s[1] * len(under_way.jobs)
+                assert len({length(one) for one in under_way.jobs}) == 1
+            if now_s < end_s:
+                self._speak(now_s)
+            now_s += STEP_S
+
+    def _speak(self, now_s: float) -> None:
+        for session in self.sessions:
+            age_s, segment, is_out = self.spoken[session]
+            age_s += STEP_S
+            n_samples = int(age_s * 2) + 1
+            if age_s >= 5 or (age_s >= 2 and self.random.random() < 0.01):
+                self._ask(job(session, segment, final=True, n_samples=n_samples), now_s)
+                age_s, segment, is_out = -1.0, segment + 1, False
+            elif age_s > 0 and int(age_s / 0.5) > int((age_s - STEP_S) / 0.5) and not is_out:
+                self._ask(job(session, segment, n_samples=n_samples), now_s)
+                is_out = True
+            self.spoken[session] = (age_s, segment, is_out)
+
+    def _ask(self, one: DecodeJob, now_s: float) -> None:
+        self.begun[id(one)] = now_s
+        self.kept.append(one)
+        self.n_asked[one.final] += 1
+        self.scheduler.submit(one)
+
+    def _finish(self, batch: Batch, now_s: float) -> None:
+        for one in batch.jobs:
+            self.waits_s[one.final].append(now_s - self.begun[id(one)])
+            age_s, segment, _ = self.spoken[one.session]
+            if not one.final:
+                self.partials[one.session] += 1
+                if segment == one.segment:
+                    self.spoken[one.session] = (age_s, segment, False)
+
+    def p95_s(self, *, final: bool) -> float:
+        waits = sorted(self.waits_s[final])
+        return waits[int(0.95 * len(waits))]
+
+
+def test_a_thousand_sessions_on_an_engine_with_room_all_get_finals_and_partials_in_time() -> None:
+    world = Simulated(1000, pass_s=0.005, row_s=0.0004)
+    world.run(30)
+    assert len(world.waits_s[True]) == world.n_asked[True] > 4000
+    assert world.p95_s(final=True) < 0.3
+    assert world.p95_s(final=False) < 1.5
+    assert min(world.partials[session] for session in world.sessions) >= 5
+
+
+def test_a_thousand_sessions_on_an_engine_too_slow_lose_partials_and_no_final() -> None:
+    roomy = Simulated(1000, pass_s=0.005, row_s=0.0004)
+    tight = Simulated(1000, pass_s=0.02, row_s=0.003)
+    roomy.run(30)
+    tight.run(30)
+    assert len(tight.waits_s[True]) == tight.n_asked[True]
+    assert tight.p95_s(final=True) < 1.5
+    assert tight.partials.total() < roomy.partials.total() / 2
+    assert max(tight.partials.values()) <= 6, "nobody hogs what is scarce"
