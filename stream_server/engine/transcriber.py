@@ -11,9 +11,10 @@ from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult, Hops
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.session import ModelFacts
-from stream_server.engine.decoder import Decoded, DecodeOptions, GreedyDecoder
+from stream_server.engine.decoder import GreedyDecoder
 from stream_server.engine.manifest import read_manifest
 from stream_server.engine.model import choose_device, facts_of, load_whisper
+from stream_server.engine.rows import Decoded, DecodeOptions
 from stream_server.engine.windows import log_mel, window_samples
 
 TOKENS_PER_S = 12
