@@ -47,6 +47,11 @@ class WhisperTranscriber:
         self._decoder = GreedyDecoder(model, self._manifest.language)
         self.facts = facts_of(self._manifest)
 
+    @property
+    def n_passes(self) -> int:
+        """Passes of the text decoder over a batch so far."""
+        return self._decoder.n_passes
+
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
         """Decode a batch; jobs whose windows have one length share a pass."""
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -66,7 +71,8 @@ class WhisperTranscriber:
 
     def _options(self, job: DecodeJob) -> DecodeOptions:
         cap = TOKENS_BASE + int(TOKENS_PER_S * job.n_samples / SAMPLE_RATE_HZ)
-        return DecodeOptions(job.language, job.task.value, min(cap, self._manifest.dims.n_text_ctx // 2))
+        tokens_max = min(cap, self._manifest.dims.n_text_ctx // 2)
+        return DecodeOptions(job.language, job.task.value, tokens_max, draft=job.draft)
 
 
 def _answer(job: DecodeJob, decoded: Decoded, now_s: float) -> DecodeResult:
@@ -76,7 +82,7 @@ def _answer(job: DecodeJob, decoded: Decoded, now_s: float) -> DecodeResult:
         now_s=now_s,
         avg_logprob=decoded.avg_logprob,
         no_speech_prob=decoded.no_speech_prob,
-        n_tokens=len(decoded.tokens),
+        tokens=decoded.tokens,
     )
 
 
