@@ -44,6 +44,7 @@ class GreedyDecoder:
         self._model = model
         self._own_language = language or "en"
         self._tokenizer = _load_tokenizer(model)
+        self._full_stop: list[int] = self._tokenizer.encode(".")
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
         self._converted: Tensor | None = None
         self.n_passes = 0
@@ -130,8 +131,9 @@ class GreedyDecoder:
         if self._model.is_multilingual:
             known[sot_index + 1] = self._tokenizer.to_language_token(language)
         tokens_max = self._tokens_max(options, prompt)
-        row = Row(index, options, language, known, sot_index, tokens_max, self._tokenizer.eot)
-        row.suppose(options.draft, self._model.dims.n_vocab)
+        closing = None if options.draft is None else (*self._full_stop, *options.draft)[-1]
+        row = Row(index, options, language, known, sot_index, tokens_max, self._tokenizer.eot, closing)
+        row.suppose(options.draft or (), self._model.dims.n_vocab)
         return row
 
     # ------------------------------------------------------------ the loop

@@ -25,8 +25,9 @@ class DecodeOptions:
     timestamps: bool = False
     initial_timestamp_s_max: float | None = 1.0
     """The latest first timestamp; None: any."""
-    draft: tuple[int, ...] = ()
-    """What the row may say, as tokens; changes the number of passes, not the outcome."""
+    draft: tuple[int, ...] | None = None
+    """What the row may say, as tokens; changes the number of passes, not the outcome. None: plain greedy
+    decoding, a token a pass. An empty draft still lets the row guess where it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Row:
     """Where the start-of-transcript stands in the prompt."""
     tokens_max: int
     eot: int
+    closing: int | None
+    """The token that ends most hypotheses, a guess for when there is no better; None: guess nothing."""
     guess: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     n_cached: int = 0
@@ -108,11 +111,12 @@ class Row:
         ``predicted`` are the predictions after each of ``rest``: though a token before them was wrong,
         they have heard the audio, and are right more often than the draft.
         """
+        guess: Sequence[int] = []
         if token in rest:
-            rest = rest[rest.index(token) + 1 :]
+            guess = rest[rest.index(token) + 1 :]
         elif len(rest) > 1:
-            rest = list(predicted)
-        if rest and rest[0] != self.eot:
-            return rest
-        # A hypothesis ends in punctuation, and so will this one: the end is then found in the same pass.
-        return self.options.draft[-1:]
+            guess = predicted
+        if guess and guess[0] != self.eot:
+            return guess
+        # The end is then found in the same pass as the last token.
+        return [] if self.closing is None else [self.closing]
