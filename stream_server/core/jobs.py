@@ -42,6 +42,9 @@ class DecodeJob:
     tier: str
     """Which of the loaded models is to read it."""
     hops: Hops
+    draft: tuple[int, ...] = field(default=(), repr=False)
+    """Tokens of the last hypothesis of the segment: the engine checks them at once instead of finding
+    them one by one. They change neither the text nor which jobs share a batch."""
 
     @property
     def n_samples(self) -> int:
@@ -56,7 +59,7 @@ class DecodeJob:
         now_s: float,
         avg_logprob: float = 0.0,
         no_speech_prob: float = 0.0,
-        n_tokens: int = 0,
+        tokens: tuple[int, ...] = (),
     ) -> "DecodeResult":
         """The result that says this of the window, decoded at ``now_s``."""
         return DecodeResult(
@@ -70,7 +73,7 @@ class DecodeJob:
             language=language,
             avg_logprob=avg_logprob,
             no_speech_prob=no_speech_prob,
-            n_tokens=n_tokens,
+            tokens=tokens,
             hops=replace(self.hops, decoded_s=now_s),
         )
 
@@ -97,5 +100,6 @@ class DecodeResult:
     language: str | None
     avg_logprob: float
     no_speech_prob: float
-    n_tokens: int
+    tokens: tuple[int, ...] = field(repr=False)
+    """Of the text, for the next draft."""
     hops: Hops

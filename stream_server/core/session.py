@@ -8,7 +8,8 @@ A session is told what happened and answers with the actions to perform, in orde
    order; ``flush`` and ``finish`` are marks at a frame index and act when the scores have reached it.
 3. Every segment that closes gives one job for a final; finals leave in the order of their segments,
    whatever order results come in. A partial is asked for when the open segment has grown by
-   ``partial_frames`` and the one before has come back, so its cadence follows the engine.
+   ``partial_frames`` and the one before has come back, so its cadence follows the engine. Each carries
+   the tokens of the last partial of its segment as a draft, which spares the engine work.
 4. A session that ends, well or not, first delivers the finals of what it accepted: a client's mistake
    loses nothing. Only a dead engine, a client that does not read and a bug of ours end it at once.
 5. Audio more than ``ahead_s`` ahead of decoding turns ``wants_audio`` false: the socket is left
@@ -124,6 +125,7 @@ class Session:
         self._flushes: deque[int] = deque()
         self._pending: deque[_PendingFinal] = deque()
         self._caption = SegmentCaption()
+        self._draft: tuple[int, ...] = ()
         self._n_segments = 0
         self._partial_out: bool = False
         self._partial_frame = 0
@@ -346,6 +348,7 @@ class Session:
         self._pending.append(_PendingFinal(event.segment, start, end, event.utterance_end))
         self._n_segments = event.segment + 1
         self._caption = SegmentCaption()
+        self._draft = ()
         self._partial_out = False
         return Submit(job)
 
@@ -366,6 +369,7 @@ class Session:
             task=self._start.task,
             tier=self._settings.tier,
             hops=Hops(received_s=self._received_s, submitted_s=now_s),
+            draft=self._draft,
         )
 
     # ------------------------------------------------------------ results
@@ -374,6 +378,7 @@ class Session:
         if result.segment != self._n_segments:
             return []  # its segment closed meanwhile: the final says it all
         self._partial_out = False
+        self._draft = result.tokens
         text, stable = self._caption.update(result.text)
         revision = self._caption.revision
         partial = Partial(result.segment, revision, result.start, result.end, text, stable)

@@ -1,10 +1,10 @@
 """Batched greedy decoding over openai-whisper's modules and weights.
 
-What comes out for a row equals ``whisper.decode`` of the same window with
-``DecodingOptions(without_timestamps=True, temperature=0, sample_len=cap)``: the mathematics of each
-module is whisper's own; the loop, the key-value cache and the fitted audio context are ours.
+What comes out for a row equals ``whisper.decode`` of the same window with that row's options and
+temperature 0: the mathematics of each module is whisper's own; the loop, the key-value cache, drafts
+and the fitted audio context are ours. Rows of a batch share nothing but the length of their windows.
 
-Shapes: B rows, T audio positions (20 ms each), L tokens, D model width.
+Shapes: B rows, T audio positions (20 ms each), L tokens, D model width, N places to be predicted.
 """
 
 import warnings
@@ -14,47 +14,27 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from whisper.model import MultiHeadAttention, Whisper
+from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
+from stream_server.engine.cache import BatchCache, make_span
+from stream_server.engine.rows import Decoded, DecodeOptions, Row
+from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules
 
-@dataclass(frozen=True, slots=True)
-class DecodeOptions:
-    """What one row is asked for."""
+_PLACES_MAX = 128
+"""Places projected on the vocabulary at a time: their logits are 27 MB."""
 
-    language: str | None
-    """None: the model's own language, or detection."""
-    task: str
-    """``transcribe`` or ``translate``."""
-    tokens_max: int
-    """The row ends after this many tokens."""
+_NARROW_PLACES_MAX = 6
+"""Up to so many, another layout of the product is faster on a CPU, see ``GreedyDecoder._project``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
-    """What one row says."""
+class _Predictions:
+    """What a pass predicts: a token for each place and its log-probability; in the first, no speech."""
 
-    tokens: tuple[int, ...]
-    text: str
-    language: str
-    avg_logprob: float
-    no_speech_prob: float
-
-
-class _LayerCache:
-    """Keys and values of one decoder layer: of the tokens so far, and of the audio, computed once."""
-
-    def __init__(self, cross: MultiHeadAttention, features: Tensor) -> None:
-        self.cross_key = _split_heads(cross.key(features), cross.n_head)
-        self.cross_value = _split_heads(cross.value(features), cross.n_head)
-        self.key: Tensor | None = None
-        self.value: Tensor | None = None
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, heads, L, D / heads) keys and values; returns all so far."""
-        self.key = key if self.key is None else torch.cat([self.key, key], dim=2)
-        self.value = value if self.value is None else torch.cat([self.value, value], dim=2)
-        return self.key, self.value
+    best: list[int]
+    logprobs: list[float]
+    no_speech: list[float]
 
 
 class GreedyDecoder:
@@ -64,9 +44,11 @@ class GreedyDecoder:
         self._model = model
         self._own_language = language or "en"
         self._tokenizer = _load_tokenizer(model)
-        self._suppressed = torch.tensor(_suppressed_tokens(self._tokenizer), device=model.device)
-        blank = [*self._tokenizer.encode(" "), self._tokenizer.eot]
-        self._blank = torch.tensor(blank, device=model.device)
+        self._full_stop: list[int] = self._tokenizer.encode(".")
+        self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
+        self._converted: Tensor | None = None
+        self.n_passes = 0
+        """Passes of the text decoder over a batch so far, language detection not included."""
 
     @torch.inference_mode()
     def decode(self, mel: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
@@ -77,19 +59,19 @@ class GreedyDecoder:
             options: One for each row.
         """
         features = self.encode(mel)
-        languages = self._languages(features, options)
-        prompt = torch.tensor(
-            [self._prompt(language, row.task) for language, row in zip(languages, options, strict=True)],
-            device=features.device,
+        prompts = [self._prompt(row) for row in options]
+        # A place more than any row uses, see ``make_span``.
+        capacity = 1 + max(
+            len(prompt) + self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)
         )
-        caps = torch.tensor([row.tokens_max for row in options], device=features.device)
-        tokens, sums, no_speech = self._greedy(features, prompt, caps)
-        return [
-            self._decoded(row, language, total, silence)
-            for row, language, total, silence in zip(
-                tokens.tolist(), languages, sums.tolist(), no_speech.tolist(), strict=True
-            )
+        cache = BatchCache.over(self._model.decoder, features, capacity)
+        languages = self._languages(cache, options)
+        rows = [
+            self._row(i, row, language, prompt)
+            for i, (row, language, prompt) in enumerate(zip(options, languages, prompts, strict=True))
         ]
+        self._run(list(rows), cache)
+        return [self._decoded(row) for row in rows]
 
     def encode(self, mel: Tensor) -> Tensor:
         """Audio features (B, T, D) of mel (B, n_mels, 2T), T at most the model's context.
@@ -105,83 +87,178 @@ class GreedyDecoder:
         features: Tensor = encoder.ln_post(x)
         return features
 
-    def _languages(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[str]:
+    # ------------------------------------------------------------ before the first token
+
+    def _languages(self, cache: BatchCache, options: Sequence[DecodeOptions]) -> list[str]:
         if not self._model.is_multilingual:
             return [self._own_language] * len(options)
         unknown = [i for i, row in enumerate(options) if row.language is None]
         languages = [row.language or "" for row in options]
-        for i, language in zip(unknown, self._detect(features[unknown]) if unknown else [], strict=True):
+        for i, language in zip(unknown, self._detect(cache, unknown) if unknown else [], strict=True):
             languages[i] = language
         return languages
 
-    def _detect(self, features: Tensor) -> list[str]:
+    def _detect(self, cache: BatchCache, rows: list[int]) -> list[str]:
         """The likeliest language of each row, as ``whisper.detect_language`` finds it."""
-        start = torch.full((len(features), 1), self._tokenizer.sot, device=features.device)
-        logits = self._logits(start, 0, features, self._caches(features))[:, 0]
-        candidates = torch.tensor(self._tokenizer.all_language_tokens, device=features.device)
-        best = logits[:, candidates].argmax(dim=-1).tolist()
-        return [self._tokenizer.all_language_codes[i] for i in best]
+        feeds = [[self._tokenizer.sot]] * len(rows)
+        hidden = self._hidden(feeds, [0] * len(rows), cache.select(rows, capacity=1))
+        candidates = torch.tensor(self._tokenizer.all_language_tokens, device=hidden.device)
+        logits = F.linear(hidden[:, 0], self._vocabulary(hidden.dtype)[candidates]).float()
+        return [self._tokenizer.all_language_codes[i] for i in logits.argmax(dim=-1).tolist()]
 
-    def _prompt(self, language: str, task: str) -> list[int]:
+    def _prompt(self, options: DecodeOptions) -> list[int]:
+        """What the model is fed before its first token; a language to be detected is filled in later."""
         tokenizer = self._tokenizer
-        if not self._model.is_multilingual:
-            return [tokenizer.sot, tokenizer.no_timestamps]
-        task_token = tokenizer.transcribe if task == "transcribe" else tokenizer.translate
-        return [tokenizer.sot, tokenizer.to_language_token(language), task_token, tokenizer.no_timestamps]
+        prompt = [tokenizer.sot]
+        if self._model.is_multilingual:
+            task = tokenizer.transcribe if options.task == "transcribe" else tokenizer.translate
+            prompt += [tokenizer.to_language_token(options.language or "en"), task]
+        if not options.timestamps:
+            prompt.append(tokenizer.no_timestamps)
+        if options.prompt:
+            n_before = self._model.dims.n_text_ctx // 2 - 1
+            prompt = [tokenizer.sot_prev, *options.prompt[-n_before:], *prompt]
+        return prompt
 
-    def _greedy(self, features: Tensor, prompt: Tensor, caps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Extend each row by its likeliest tokens until it ends.
+    def _tokens_max(self, options: DecodeOptions, prompt: list[int]) -> int:
+        # The last token may stand at the end of the context, for nothing is predicted from it.
+        n_text_ctx: int = self._model.dims.n_text_ctx
+        return min(options.tokens_max, n_text_ctx + 1 - len(prompt))
 
-        Returns:
-            int64 (B, L) tokens after the prompt, rows filled up with end-of-text; float32 (B,) sums of
-            log-probabilities, the end included; float32 (B,) probability of no speech.
-        """
-        eot = self._tokenizer.eot
-        caches = self._caches(features)
-        logits = self._logits(prompt, 0, features, caches)
-        # whisper reads the no-speech probability at the start-of-transcript, before any suppression.
-        no_speech = logits[:, 0].softmax(dim=-1)[:, self._tokenizer.no_speech]
-        sums = torch.zeros(len(prompt), device=features.device)
-        ended = caps <= 0
-        taken: list[Tensor] = []
-        for step in range(int(caps.max())):
-            scores = logits[:, -1]
-            if step == 0:
-                scores[:, self._blank] = -torch.inf
-            scores[:, self._suppressed] = -torch.inf
-            best = scores.argmax(dim=-1)
-            sums += F.log_softmax(scores, dim=-1).gather(1, best[:, None])[:, 0] * ~ended
-            best = torch.where(ended, eot, best)
-            taken.append(best)
-            ended = ended | (best == eot) | (step + 1 >= caps)
-            if bool(ended.all()):
-                break
-            logits = self._logits(best[:, None], prompt.shape[1] + step, features, caches)
-        return torch.stack(taken, dim=1), sums, no_speech
+    def _row(self, index: int, options: DecodeOptions, language: str, prompt: list[int]) -> Row:
+        sot_index = prompt.index(self._tokenizer.sot)
+        known = list(prompt)
+        if self._model.is_multilingual:
+            known[sot_index + 1] = self._tokenizer.to_language_token(language)
+        tokens_max = self._tokens_max(options, prompt)
+        closing = None if options.draft is None else (*self._full_stop, *options.draft)[-1]
+        row = Row(index, options, language, known, sot_index, tokens_max, self._tokenizer.eot, closing)
+        row.suppose(options.draft or (), self._model.dims.n_vocab)
+        return row
 
-    def _decoded(self, row: list[int], language: str, total: float, no_speech: float) -> Decoded:
-        eot = self._tokenizer.eot
-        tokens = row[: row.index(eot)] if eot in row else row
-        text = self._tokenizer.decode(tokens).strip()
-        return Decoded(tuple(tokens), text, language, total / (len(tokens) + 1), no_speech)
+    # ------------------------------------------------------------ the loop
+
+    def _run(self, rows: list[Row], cache: BatchCache) -> None:
+        """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order."""
+        is_first = True
+        while rows:
+            hidden = self._hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
+            places = [place for row in rows for place in self._places(row)]
+            x = _at_places(hidden, rows)
+            if is_first:
+                x = torch.cat([hidden[torch.arange(len(rows)), [row.sot_index for row in rows]], x])
+            predictions = self._predict(x, places)
+            if is_first:
+                for row, prob in zip(rows, predictions.no_speech, strict=True):
+                    row.no_speech_prob = prob
+            self.n_passes += 1
+            is_first = False
+            _close_up(rows, self._accept(rows, predictions), cache)
+
+    def _places(self, row: Row) -> list[Place]:
+        n_known = len(row.tokens)
+        if not row.options.timestamps:
+            return [Place(n_known + i == 0, None) for i in range(row.n_places)]
+        limit_s = row.options.initial_timestamp_s_max
+        n_initial = None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
+        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))
+        return [Place(n_known + i == 0, stamps) for i, stamps in enumerate(bounds[n_known:])]
+
+    def _accept(self, rows: list[Row], predictions: _Predictions) -> list[bool]:
+        """Hand each row its predictions; returns which rows have ended."""
+        n_vocab = self._model.dims.n_vocab
+        ended, start = [], 0
+        for row in rows:
+            end = start + row.n_places
+            ended.append(row.accept(predictions.best[start:end], predictions.logprobs[start:end], n_vocab))
+            start = end
+        return ended
 
     # ------------------------------------------------------------ one pass of the text decoder
 
-    def _caches(self, features: Tensor) -> list[_LayerCache]:
-        return [_LayerCache(block.cross_attn, features) for block in self._model.decoder.blocks]
-
-    def _logits(self, tokens: Tensor, offset: int, features: Tensor, caches: list[_LayerCache]) -> Tensor:
-        """float32 (B, L, n_vocab) after tokens (B, L), the first of which stands at ``offset``."""
+    def _hidden(self, feeds: list[list[int]], starts: list[int], cache: BatchCache) -> Tensor:
+        """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends."""
         decoder = self._model.decoder
-        positions = decoder.positional_embedding[offset : offset + tokens.shape[1]]
-        x = (decoder.token_embedding(tokens) + positions).to(features.dtype)
-        for block, cache in zip(decoder.blocks, caches, strict=True):
-            x = x + _self_attention(block.attn, block.attn_ln(x), cache)
-            x = x + _cross_attention(block.cross_attn, block.cross_attn_ln(x), cache)
+        n_tokens = max(map(len, feeds))
+        padded = [feed + [self._tokenizer.eot] * (n_tokens - len(feed)) for feed in feeds]
+        device = cache.device
+        span = make_span(starts, n_tokens, cache.capacity, device)
+        positions = decoder.positional_embedding[span.positions.clamp(max=self._model.dims.n_text_ctx - 1)]
+        x = (decoder.token_embedding(torch.tensor(padded, device=device)) + positions).to(cache.dtype)
+        for block, layer in zip(decoder.blocks, cache.layers, strict=True):
+            x = x + layer.attend(block.attn, block.attn_ln(x), span)
+            x = x + layer.attend_audio(block.cross_attn, block.cross_attn_ln(x))
             x = x + block.mlp(block.mlp_ln(x))
-        x = decoder.ln(x)
-        logits: Tensor = (x @ decoder.token_embedding.weight.to(x.dtype).T).float()
-        return logits
+        hidden: Tensor = decoder.ln(x)
+        return hidden
+
+    def _predict(self, x: Tensor, places: list[Place]) -> _Predictions:
+        """Predict the token after each place from hidden states (N, D).
+
+        If there are more states than places, the first ones are those of the start-of-transcript, where
+        whisper reads the probability of no speech, before any suppression.
+        """
+        best, logprobs, no_speech = [], [], []
+        n_sot = len(x) - len(places)
+        for start in range(0, len(x), _PLACES_MAX):
+            logits = self._project(x[start : start + _PLACES_MAX])
+            n_here = min(len(logits), max(0, n_sot - start))
+            if n_here:
+                silence = logits[:n_here].softmax(dim=-1)[:, self._tokenizer.no_speech]
+                no_speech += silence.tolist()
+            logits = logits[n_here:]
+            first = start + n_here - n_sot
+            self._rules.apply(logits, places[first : first + len(logits)])
+            tokens = logits.argmax(dim=-1)
+            logprobs += F.log_softmax(logits, dim=-1).gather(1, tokens[:, None])[:, 0].tolist()
+            best += tokens.tolist()
+        return _Predictions(best, logprobs, no_speech)
+
+    def _project(self, x: Tensor) -> Tensor:
+        """float32 (N, n_vocab), the logits of hidden states (N, D)."""
+        vocabulary = self._vocabulary(x.dtype)
+        if x.device.type != "cpu" or len(x) > _NARROW_PLACES_MAX:
+            return F.linear(x, vocabulary).float()
+        # Reading the vocabulary is what takes time here. A product of a matrix with a few columns
+        # reads it at the memory's speed, one with a single column, or the transposed one, at half of it.
+        wide = x if len(x) > 1 else x.repeat(2, 1)
+        return (vocabulary @ wide.T).T[: len(x)].contiguous()
+
+    def _vocabulary(self, dtype: torch.dtype) -> Tensor:
+        """The token embedding (n_vocab, D) in the type that the decoder computes in."""
+        weight: Tensor = self._model.decoder.token_embedding.weight
+        if weight.dtype == dtype:
+            return weight
+        if self._converted is None or self._converted.dtype != dtype:
+            self._converted = weight.to(dtype)
+        return self._converted
+
+    def _decoded(self, row: Row) -> Decoded:
+        text = self._tokenizer.decode(row.tokens).strip()
+        avg_logprob = row.logprob / (len(row.tokens) + 1)
+        return Decoded(tuple(row.tokens), text, row.language, avg_logprob, row.no_speech_prob, row.passes)
+
+
+def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
+    """The states (N, D) of (B, L, D) from which a token is predicted: the last ones of what each row fed."""
+    if hidden.shape[1] == 1:
+        return hidden[:, 0]
+    n_tokens = hidden.shape[1]
+    places = [
+        i * n_tokens + len(row.known) - 1 + place
+        for i, row in enumerate(rows)
+        for place in range(row.n_places)
+    ]
+    return hidden.flatten(0, 1)[torch.tensor(places, device=hidden.device)]
+
+
+def _close_up(rows: list[Row], ended: Sequence[bool], cache: BatchCache) -> None:
+    """Take out the rows that have ended; the last ones take their places in the cache."""
+    for i in reversed([i for i, has_ended in enumerate(ended) if has_ended]):
+        last = rows.pop()
+        if i < len(rows):
+            rows[i] = last
+            cache.move(len(rows), i)
 
 
 def _load_tokenizer(model: Whisper) -> Tokenizer:
@@ -189,46 +266,3 @@ def _load_tokenizer(model: Whisper) -> Tokenizer:
         # whisper leaves closing its vocabulary to the garbage collector.
         warnings.simplefilter("ignore", ResourceWarning)
         return get_tokenizer(model.is_multilingual, num_languages=model.num_languages)
-
-
-def _self_attention(attention: MultiHeadAttention, x: Tensor, cache: _LayerCache) -> Tensor:
-    n_head = attention.n_head
-    key = _split_heads(attention.key(x), n_head)
-    value = _split_heads(attention.value(x), n_head)
-    key, value = cache.append(key, value)
-    query = _split_heads(attention.query(x), n_head)
-    # Only the prompt, the first pass, is longer than one token: a later token sees all before it.
-    mixed = F.scaled_dot_product_attention(query, key, value, is_causal=x.shape[1] > 1)
-    out: Tensor = attention.out(_join_heads(mixed))
-    return out
-
-
-def _cross_attention(attention: MultiHeadAttention, x: Tensor, cache: _LayerCache) -> Tensor:
-    query = _split_heads(attention.query(x), attention.n_head)
-    out: Tensor = attention.out(
-        _join_heads(F.scaled_dot_product_attention(query, cache.cross_key, cache.cross_value))
-    )
-    return out
-
-
-def _split_heads(x: Tensor, n_head: int) -> Tensor:
-    """(B, L, D) → (B, heads, L, D / heads)."""
-    return x.view(*x.shape[:2], n_head, -1).permute(0, 2, 1, 3)
-
-
-def _join_heads(x: Tensor) -> Tensor:
-    """(B, heads, L, D / heads) → (B, L, D)."""
-    return x.permute(0, 2, 1, 3).flatten(start_dim=2)
-
-
-def _suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
-    """What ``DecodingOptions(suppress_tokens="-1")`` keeps from being sampled."""
-    special = (
-        tokenizer.transcribe,
-        tokenizer.translate,
-        tokenizer.sot,
-        tokenizer.sot_prev,
-        tokenizer.sot_lm,
-        tokenizer.no_speech,
-    )
-    return sorted({*tokenizer.non_speech_tokens, *special})

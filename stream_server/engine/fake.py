@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_server.core.jobs import Batch, DecodeResult
+from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.settings import ModelFacts
 from vad.audio import FRAME_SAMPLES
 from vad.states import SlotArray, VadStates
@@ -73,8 +73,9 @@ class FakeTranscriber:
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
         """One result for each job, in their order."""
         now_s = time.monotonic()
-        return [job.answered(text=_transcript(job.pcm), language="en", now_s=now_s) for job in batch.jobs]
+        return [_answer(job, now_s) for job in batch.jobs]
 
 
-def _transcript(pcm: bytes) -> str:
-    return " ".join(map(str, read_numbers(np.frombuffer(pcm, dtype="<i2"))))
+def _answer(job: DecodeJob, now_s: float) -> DecodeResult:
+    numbers = read_numbers(np.frombuffer(job.pcm, dtype="<i2"))
+    return job.answered(text=" ".join(map(str, numbers)), language="en", now_s=now_s, tokens=tuple(numbers))

@@ -59,8 +59,9 @@ def score(frames: NDArray[np.int16]) -> list[float]:
 
 def answer(job: DecodeJob, now_s: float = 0.0, text: str | None = None) -> DecodeResult:
     """What the fake engine says of a job: the numbers in its audio."""
-    said = " ".join(map(str, read_numbers(np.frombuffer(job.pcm, dtype="<i2"))))
-    return job.answered(text=said if text is None else text, language="en", now_s=now_s)
+    numbers = read_numbers(np.frombuffer(job.pcm, dtype="<i2"))
+    said = " ".join(map(str, numbers)) if text is None else text
+    return job.answered(text=said, language="en", now_s=now_s, tokens=tuple(numbers))
 
 
 def as_bytes(samples: NDArray[np.int16]) -> bytes:

@@ -130,6 +130,7 @@ def decode_job(
     start: int = 0,
     language: str | None = None,
     submitted_s: float = 0.0,
+    draft: tuple[int, ...] = (),
 ) -> DecodeJob:
     """A job for a window of int16 samples."""
     return DecodeJob(
@@ -143,4 +144,5 @@ def decode_job(
         task=Task.TRANSCRIBE,
         tier="live",
         hops=Hops(submitted_s=submitted_s),
+        draft=draft,
     )

@@ -14,14 +14,20 @@ JOB = DecodeJob(
     task=Task.TRANSLATE,
     tier="live",
     hops=Hops(received_s=1.0, submitted_s=2.0, batched_s=3.0),
+    draft=(4321, 5),
 )
 
 
 def test_an_answer_keeps_what_addresses_the_job() -> None:
-    result = JOB.answered(text="hello", language="en", now_s=4.0, avg_logprob=-0.5, n_tokens=2)
+    result = JOB.answered(text="hello", language="en", now_s=4.0, avg_logprob=-0.5, tokens=(7, 8))
     assert (result.session, result.segment, result.revision, result.final) == ("s", 3, 2, True)
     assert (result.start, result.end) == (512, 612)
-    assert (result.text, result.language, result.avg_logprob, result.n_tokens) == ("hello", "en", -0.5, 2)
+    assert (result.text, result.language, result.avg_logprob, result.tokens) == (
+        "hello",
+        "en",
+        -0.5,
+        (7, 8),
+    )
     assert result.hops == Hops(1.0, 2.0, 3.0, 4.0)
 
 
@@ -34,4 +40,7 @@ def test_jobs_and_results_survive_the_way_to_another_process() -> None:
 
 def test_neither_speech_nor_text_is_in_what_is_printed() -> None:
     assert "pcm" not in repr(JOB)
-    assert "hello" not in repr(JOB.answered(text="hello", language="en", now_s=4.0))
+    assert "4321" not in repr(JOB)
+    printed = repr(JOB.answered(text="hello", language="en", now_s=4.0, tokens=(8765,)))
+    assert "hello" not in printed
+    assert "8765" not in printed

@@ -243,6 +243,49 @@ def test_a_partial_that_comes_after_its_segment_closed_is_not_shown() -> None:
     assert kinds(world.decode(0)) == [Final, Flushed]
 
 
+def test_each_job_carries_the_tokens_of_the_segments_last_partial_as_its_draft() -> None:
+    world = started()
+    drafts = []
+    for number in range(60):
+        world.send(numbered_frame(number))
+        world.score()
+        if world.jobs:
+            (job,) = world.jobs
+            drafts.append(job.draft)
+            (partial,) = world.decode()
+            assert isinstance(partial, Partial)
+    assert drafts == [(), *(tuple(range(n)) for n in (16, 32))]
+    world.receive(Flush())
+    (final,) = world.jobs
+    assert final.final
+    assert final.draft == tuple(range(len(final.draft)))
+    assert len(final.draft) > 32
+
+
+def test_a_segment_starts_without_a_draft_though_the_one_before_was_cut_in_speech() -> None:
+    world = started()
+    jobs = []
+    for number in range(200):
+        world.send(numbered_frame(number))
+        world.score()
+        jobs += world.jobs
+        while world.jobs:
+            world.decode()
+    first = {job.segment: job.draft for job in reversed(jobs)}
+    assert first == {0: (), 1: ()}
+    assert [bool(job.draft) for job in jobs if job.final] == [True]
+    assert all(job.draft for job in jobs if job.segment == 1 and job.revision > 1)
+
+
+def test_the_tokens_of_a_partial_that_came_too_late_are_nobodys_draft() -> None:
+    world = speaking()
+    world.receive(Flush())
+    world.decode(0)
+    world.send(numbered_speech(range(40, 60)))
+    world.score()
+    assert [(job.segment, job.draft) for job in world.jobs] == [(0, ()), (1, ())]
+
+
 def test_a_final_job_carries_the_number_of_partials_before_it() -> None:
     world = speaking()
     world.decode()

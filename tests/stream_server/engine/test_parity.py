@@ -5,136 +5,35 @@ whisper whose audio context is T. Tokens may differ only where the reference's t
 near that rounding decides: such rows are counted, and compared up to that token by their prefix.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import models
-import numpy as np
 import pytest
 import soundfile
 import torch
 import whisper
+from parity import (
+    ENGLISH,
+    FULL_SAMPLES,
+    LOGPROB_TOLERANCE,
+    MIXED,
+    NO_SPEECH_TOLERANCE,
+    RICH,
+    Case,
+    make_case,
+    prompt_of,
+    rows_near,
+    sounds,
+)
 from torch import Tensor
 from whisper.audio import log_mel_spectrogram
-from whisper.decoding import SuppressBlank, SuppressTokens
 from whisper.model import Whisper
 
-from stream_server.engine.decoder import Decoded, DecodeOptions, GreedyDecoder
 from stream_server.engine.manifest import embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
+from stream_server.engine.rows import DecodeOptions
 
 pytestmark = pytest.mark.model
 
-NEAR = 1e-3
-LOGPROB_TOLERANCE = 1e-4
-NO_SPEECH_TOLERANCE = 1e-5
-FULL_SAMPLES = 480_000
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model, some windows of one length, what each is asked for, and what whisper says."""
-
-    reference: Whisper
-    decoder: GreedyDecoder
-    mels: Tensor
-    options: list[DecodeOptions]
-    expected: list[whisper.DecodingResult]
-
-    def decode(self, rows: Sequence[int]) -> list[Decoded]:
-        return self.decoder.decode(self.mels[list(rows)], [self.options[i] for i in rows])
-
-
-def make_case(model: Whisper, mels: Tensor, options: list[DecodeOptions]) -> Case:
-    models.tokenizer_of(model)
-    reference = models.fitted_reference(model, mels.shape[-1] // 2)
-    expected = [_whisper_says(reference, mel, row) for mel, row in zip(mels, options, strict=True)]
-    return Case(reference, GreedyDecoder(model, "en"), mels, options, expected)
-
-
-def _whisper_says(reference: Whisper, mel: Tensor, row: DecodeOptions) -> whisper.DecodingResult:
-    result = whisper.decode(reference, mel, _whisper_options(reference, row))
-    assert isinstance(result, whisper.DecodingResult)
-    return result
-
-
-def _whisper_options(reference: Whisper, row: DecodeOptions) -> whisper.DecodingOptions:
-    return whisper.DecodingOptions(
-        task=row.task,
-        # whisper does not detect the one language of an English model.
-        language=row.language if reference.is_multilingual else "en",
-        sample_len=row.tokens_max,
-        without_timestamps=True,
-        fp16=False,
-    )
-
-
-def sounds(n_rows: int, n_samples: int, n_mels: int = 80) -> Tensor:
-    """float32 (n_rows, n_mels, n_samples / 160): tones, beats and noise, from very soft to clipped."""
-    random = np.random.default_rng(n_samples + n_mels)
-    times = np.arange(n_samples) / 16_000
-    rows = []
-    for i in range(n_rows):
-        tone = np.sin(2 * np.pi * random.uniform(80, 2_000) * times)
-        beat = np.sin(2 * np.pi * random.uniform(0.2, 4) * times) > random.uniform(-0.5, 0.5)
-        sound = 10 ** (-i / 2) * (tone + random.normal(size=n_samples)) * beat
-        rows.append(log_mel_spectrogram(np.clip(sound, -1, 1).astype(np.float32), n_mels))
-    return torch.stack(rows)
-
-
-def rows_near(case: Case, rows: Sequence[int], decoded: list[Decoded]) -> int:
-    """Check every row; returns how many differ where whisper itself was undecided."""
-    return sum(_is_near(case, i, row) for i, row in zip(rows, decoded, strict=True))
-
-
-def _is_near(case: Case, i: int, row: Decoded) -> bool:
-    expected = case.expected[i]
-    assert row.language == expected.language
-    assert row.no_speech_prob == pytest.approx(expected.no_speech_prob, abs=NO_SPEECH_TOLERANCE)
-    if list(row.tokens) == expected.tokens:
-        assert row.text == expected.text
-        assert row.avg_logprob == pytest.approx(expected.avg_logprob, abs=LOGPROB_TOLERANCE)
-        return False
-    assert _margin(case, i, row.tokens) < NEAR, (row, expected)
-    return True
-
-
-def _margin(case: Case, i: int, tokens: Sequence[int]) -> float:
-    """How far apart whisper's two best logits lie where ``tokens`` leave its own."""
-    tokenizer = models.tokenizer_of(case.reference)
-    eot = tokenizer.eot
-    theirs = [*case.expected[i].tokens, eot]
-    n_shared = next(n for n, (a, b) in enumerate(zip([*tokens, eot], theirs, strict=False)) if a != b)
-    task = whisper.decoding.DecodingTask(
-        case.reference,
-        _whisper_options(
-            case.reference,
-            DecodeOptions(case.expected[i].language, case.options[i].task, case.options[i].tokens_max),
-        ),
-    )
-    sequence = torch.tensor([[*task.initial_tokens, *theirs[:n_shared]]])
-    logits = case.reference(case.mels[i : i + 1], sequence)[:, -1]
-    for logit_filter in task.logit_filters:
-        assert isinstance(logit_filter, SuppressBlank | SuppressTokens)
-        logit_filter.apply(logits, sequence)
-    best, second = logits[0].topk(2).values.tolist()
-    return float(best - second)
-
-
 # ---------------------------------------------------------------- random weights
-
-
-MIXED = [
-    DecodeOptions(None, "transcribe", 12),
-    DecodeOptions("de", "transcribe", 12),
-    DecodeOptions(None, "translate", 3),
-    DecodeOptions("yo", "translate", 12),
-    DecodeOptions("en", "transcribe", 1),
-    DecodeOptions(None, "transcribe", 7),
-    DecodeOptions("fr", "transcribe", 12),
-    DecodeOptions("zh", "translate", 5),
-]
-ENGLISH = [DecodeOptions([None, "en"][i % 2], "transcribe", 3 + i) for i in range(8)]
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +129,52 @@ def test_no_row_says_more_tokens_than_it_may(fitted: Case) -> None:
 
 def test_decoding_leaves_nothing_behind(fitted: Case) -> None:
     assert fitted.decode([2, 0]) == fitted.decode([2, 0])
+
+
+# ---------------------------------------------------------------- prompts and timestamps
+
+
+@pytest.fixture(scope="module")
+def rich(multilingual: Whisper) -> Case:
+    return make_case(multilingual, sounds(8, 40_000), RICH)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 5, 8])
+def test_rows_with_prompts_and_timestamps_share_a_batch(rich: Case, n_rows: int) -> None:
+    n_near = 0
+    for first in range(8):
+        rows = [(first + i) % 8 for i in range(n_rows)]
+        n_near += rows_near(rich, rows, rich.decode(rows))
+    assert n_near <= 1
+
+
+@pytest.mark.parametrize("timestamps", [False, True])
+def test_a_row_ends_where_the_context_of_the_text_ends(timestamps: bool) -> None:
+    model = models.random_whisper(models.tiny(n_layer=1), seed=1)
+    # Without an end of its own, a row that may say everything runs into the wall.
+    model.decoder.ln.bias.data.zero_()
+    options = [DecodeOptions("en", "transcribe", 224, prompt_of(n), timestamps) for n in (300, 0, 218)]
+    case = make_case(model, sounds(3, 8_000), options)
+    decoded = case.decode(range(3))
+    assert rows_near(case, range(3), decoded) <= 1
+    if not timestamps:
+        assert [len(row.tokens) for row in decoded] == [448 + 1 - 228, 224, 224]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_timestamps_follow_whispers_rules(seed: int) -> None:
+    model = models.random_whisper(models.tiny(n_layer=1), seed=seed)
+    # Timestamps of these weights are about as likely as text.
+    model.decoder.token_embedding.weight.data[models.tokenizer_of(model).timestamp_begin :] *= 1.3
+    limits_s = [1.0, None, 0.02, 0.5]
+    options = [
+        DecodeOptions("en", "transcribe", 24, timestamps=True, initial_timestamp_s_max=limit_s)
+        for limit_s in limits_s
+    ]
+    case = make_case(model, sounds(4, 24_000), options)
+    assert rows_near(case, range(4), case.decode(range(4))) <= 1
+    begin = models.tokenizer_of(model).timestamp_begin
+    assert all(token >= begin for row in case.expected for token in row.tokens[:1])
 
 
 # ---------------------------------------------------------------- the embedded model

@@ -145,7 +145,7 @@ def test_equal_windows_have_equal_transcripts(subject: Subject) -> None:
 
 def test_decoding_the_same_batch_again_says_the_same(subject: Subject) -> None:
     def strip(results: Sequence[DecodeResult]) -> list[tuple[object, ...]]:
-        return [(result.text, result.avg_logprob, result.n_tokens) for result in results]
+        return [(result.text, result.avg_logprob, result.tokens) for result in results]
 
     batch = Batch(tuple(models.decode_job(pcm) for pcm in subject.speech[:3]))
     first = strip(subject.transcriber.transcribe(batch))
@@ -155,3 +155,16 @@ def test_decoding_the_same_batch_again_says_the_same(subject: Subject) -> None:
 def test_warming_up_leaves_transcripts_as_they_are(subject: Subject) -> None:
     warm_up(subject.transcriber, batch_max=3)
     assert subject.texts_of(subject.speech[4]) == [subject.texts[4]]
+
+
+def test_a_draft_changes_no_result(subject: Subject) -> None:
+    plain = subject.transcriber.transcribe(Batch(tuple(models.decode_job(pcm) for pcm in subject.speech)))
+    drafted = Batch(
+        tuple(
+            models.decode_job(pcm, draft=result.tokens[: 3 * i])
+            for i, (pcm, result) in enumerate(zip(subject.speech, plain, strict=True))
+        )
+    )
+    for result, expected in zip(subject.transcriber.transcribe(drafted), plain, strict=True):
+        assert (result.text, result.tokens) == (expected.text, expected.tokens)
+        assert result.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)

@@ -1,0 +1,118 @@
+"""What drafts save: the included recordings as partials, a step of half a second each.
+
+Prints the ratios of decoder passes and of wall time with drafts to those without, and of both to
+``whisper.decode`` of the same audio padded to 30 s, which reads every partial anew. One torch thread; the
+three take turns window by window, so that a busy machine slows them alike. How a wrong draft is mended
+was chosen on these recordings, so others save somewhat less: through the VAD and a session the passes of
+partials were about 0.4 of those without. Run: ``python -m benchmarks.drafts`` in the repository.
+
+Measured 2026-11-21, AMD EPYC, torch 2.13.0+cpu, 1 thread, ``demo-en``, 75 windows::
+
+    with drafts             224 passes (0.33 of without)    21.8 ms a window (0.64)
+    without                 680 passes (1.00 of without)    34.3 ms a window (1.00)
+    whisper.decode, 30 s    676 passes (0.99 of without)   210.9 ms a window (6.15)
+"""
+
+import datetime
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import whisper
+from numpy.typing import NDArray
+from whisper.audio import log_mel_spectrogram
+from whisper.model import Whisper
+
+from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.manifest import Manifest, embedded_model, read_manifest
+from stream_server.engine.model import load_whisper
+from stream_server.engine.rows import Decoded, DecodeOptions
+from stream_server.engine.windows import log_mel, window_samples
+
+CPU = torch.device("cpu")
+STEP_SAMPLES = 8_000
+
+
+@dataclass
+class Tally:
+    """What one way of decoding took."""
+
+    passes: int = 0
+    seconds: float = 0.0
+
+
+def windows() -> Iterator[tuple[bool, NDArray[np.int16]]]:
+    """Every recording from its start to each step, int16 (n,), and whether it is the recording's first."""
+    for number in range(1, 13):
+        path = resources.files("stream_server") / "assets" / "recordings" / f"{number:02}.flac"
+        samples = soundfile.read(str(path), dtype="int16")[0]
+        for end in [*range(STEP_SAMPLES, len(samples), STEP_SAMPLES), len(samples)]:
+            yield end == STEP_SAMPLES, samples[:end]
+
+
+def ours(
+    decoder: GreedyDecoder,
+    manifest: Manifest,
+    samples: NDArray[np.int16],
+    options: DecodeOptions,
+    tally: Tally,
+) -> Decoded:
+    """Decode one window, audio to text."""
+    start_s = time.perf_counter()
+    n_window = window_samples(len(samples), manifest)
+    mel = log_mel(samples.tobytes(), n_window, manifest.dims.n_mels, CPU)
+    (decoded,) = decoder.decode(mel[None], [options])
+    tally.seconds += time.perf_counter() - start_s
+    tally.passes += decoded.passes
+    return decoded
+
+
+def theirs(model: Whisper, samples: NDArray[np.int16], tally: Tally) -> None:
+    """Decode one window as whisper does."""
+    start_s = time.perf_counter()
+    audio = whisper.pad_or_trim(samples.astype(np.float32) / 32_768)
+    options = whisper.DecodingOptions(language="en", without_timestamps=True, fp16=False)
+    result = whisper.decode(model, log_mel_spectrogram(audio, model.dims.n_mels), options)
+    tally.seconds += time.perf_counter() - start_s
+    tally.passes += len(result.tokens) + 1
+
+
+def main() -> None:
+    """Decode every window in three ways and print the ratios."""
+    torch.set_num_threads(1)
+    manifest = read_manifest(embedded_model())
+    model = load_whisper(embedded_model(), manifest, CPU)
+    decoder = GreedyDecoder(model, manifest.language)
+    plain, drafted, reference = Tally(), Tally(), Tally()
+    draft: tuple[int, ...] = ()
+    n_windows = 0
+    for is_first, samples in windows():
+        options = DecodeOptions(None, "transcribe", 16 + 12 * len(samples) // 16_000)
+        ours(decoder, manifest, samples, options, plain)
+        draft = () if is_first else draft
+        draft = ours(decoder, manifest, samples, replace(options, draft=draft), drafted).tokens
+        theirs(model, samples, reference)
+        n_windows += 1
+    print(f"{datetime.date.today()}, {_cpu()}, torch {torch.__version__}, 1 thread, {n_windows} windows")
+    for name, tally in (("with drafts", drafted), ("without", plain), ("whisper.decode, 30 s", reference)):
+        print(
+            f"{name:22}{tally.passes:5} passes ({tally.passes / plain.passes:.2f} of without)"
+            f"{1000 * tally.seconds / n_windows:8.1f} ms a window ({tally.seconds / plain.seconds:.2f})"
+        )
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.machine()
+
+
+if __name__ == "__main__":
+    main()

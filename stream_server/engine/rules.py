@@ -1,0 +1,109 @@
+"""Which tokens may come next: whisper's ``SuppressBlank``, ``SuppressTokens`` and ``ApplyTimestampRules``.
+
+The filters of whisper look at one step of rows of equal length. These look at any number of places of
+rows of any length at once, because a guess is checked at all its places in one pass.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from whisper.tokenizer import Tokenizer
+
+TIMESTAMP_STEP_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class StampBounds:
+    """What the rules of timestamps forbid at one place."""
+
+    text_from: int
+    """Tokens below are forbidden."""
+    stamps_from: int
+    """Timestamps below are forbidden."""
+    stamps_to: int
+    """Timestamps above are forbidden."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place to be predicted."""
+
+    is_first: bool
+    """It is the row's first token."""
+    stamps: StampBounds | None
+    """None: the row is without timestamps."""
+
+
+class TokenRules:
+    """The rules for one vocabulary of ``n_vocab`` tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, n_vocab: int, device: torch.device) -> None:
+        self._eot: int = tokenizer.eot
+        self._no_timestamps: int = tokenizer.no_timestamps
+        self._stamps_begin: int = tokenizer.timestamp_begin
+        self._n_vocab = n_vocab
+        self._ids = torch.arange(n_vocab, device=device)
+        # Added to logits: much cheaper than writing to a list of columns.
+        self._suppress = torch.zeros(n_vocab, device=device)
+        self._suppress[_suppressed_tokens(tokenizer)] = -torch.inf
+        blank = [*tokenizer.encode(" "), tokenizer.eot]
+        self._blank = torch.tensor(blank, device=device)
+
+    def apply(self, logits: Tensor, places: Sequence[Place]) -> None:
+        """Set the logits of forbidden tokens to minus infinity, in place: float32 (N, n_vocab)."""
+        logits += self._suppress
+        first = [i for i, place in enumerate(places) if place.is_first]
+        if first:
+            logits[torch.tensor(first, device=logits.device)[:, None], self._blank] = -torch.inf
+        stamped = [(i, place.stamps) for i, place in enumerate(places) if place.stamps is not None]
+        if stamped:
+            index = torch.tensor([i for i, _ in stamped], device=logits.device)
+            logits[index] = self._with_stamps(logits[index], [bounds for _, bounds in stamped])
+
+    def _with_stamps(self, logits: Tensor, bounds: list[StampBounds]) -> Tensor:
+        limits = [[b.text_from, b.stamps_from, b.stamps_to] for b in bounds]
+        text_from, stamps_from, stamps_to = torch.tensor(limits, device=logits.device).T[:, :, None]
+        ids, begin = self._ids, self._stamps_begin
+        is_early = (ids >= begin) & (ids < stamps_from)
+        logits.masked_fill_((ids < text_from) | is_early | (ids > stamps_to), -torch.inf)
+        logits[:, self._no_timestamps] = -torch.inf
+        # If all timestamps together are likelier than any text, it is a timestamp.
+        is_stamp = logits[:, begin:].logsumexp(dim=-1) > logits[:, :begin].amax(dim=-1)
+        return logits.masked_fill_(is_stamp[:, None] & (ids < begin), -torch.inf)
+
+    def stamp_bounds(self, tokens: Sequence[int], n_initial: int | None) -> Iterator[StampBounds]:
+        """The bounds of the place after each prefix of ``tokens``, the empty and the whole one included.
+
+        Args:
+            tokens: What the row says, after its prompt.
+            n_initial: The first timestamp is at most this many steps; None: any.
+        """
+        begin, end = self._stamps_begin, self._n_vocab
+        yield StampBounds(begin, begin, end if n_initial is None else begin + n_initial)
+        last_stamp = begin - 1
+        # Before the first token, whisper takes a timestamp for granted.
+        was_stamp = True
+        for token in tokens:
+            is_stamp = token >= begin
+            last_stamp = token if is_stamp else last_stamp
+            # Timestamps come in pairs: after two of them text, after one its partner or the end. They
+            # never fall, and only an end may equal the start of the next segment.
+            is_half_pair = is_stamp and not was_stamp
+            stamps_from = end if is_stamp and was_stamp else last_stamp + (not is_half_pair)
+            yield StampBounds(self._eot if is_half_pair else 0, stamps_from, end)
+            was_stamp = is_stamp
+
+
+def _suppressed_tokens(tokenizer: Tokenizer) -> list[int]:
+    """What ``DecodingOptions(suppress_tokens="-1")`` keeps from being sampled."""
+    special = (
+        tokenizer.transcribe,
+        tokenizer.translate,
+        tokenizer.sot,
+        tokenizer.sot_prev,
+        tokenizer.sot_lm,
+        tokenizer.no_speech,
+    )
+    return sorted({*tokenizer.non_speech_tokens, *special})
