@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from certs.authority import AuthorityError
 from certs.store import StoreError
@@ -30,7 +31,7 @@ from stream_server.errors import ModelError
 if TYPE_CHECKING:
     from stream_server.evaluation.references import References
     from stream_server.evaluation.report import Setting
-    from stream_server.evaluation.result import Measured
+    from stream_server.evaluation.result import Measured, Summary
 
 VERSIONS = ("openai-whisper", "torch", "jiwer", "silero-vad")
 
@@ -230,25 +231,34 @@ def _cpu_name() -> str:
 
 
 def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:
-    from stream_server.evaluation.report import COLUMNS, STREAM_COLUMNS, row
+    from stream_server.evaluation.report import COLUMNS, STREAM_COLUMNS, error_row, latency_row
     from stream_server.evaluation.result import per_file, per_group, summarise
 
-    streamed = setting.mode == "stream"
-    headings = COLUMNS + STREAM_COLUMNS if streamed else COLUMNS
-    table = Table(title=f"{setting.model}, {setting.mode}", caption=_legend(streamed=streamed))
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
-    sections = [per_file(measured), per_group(measured) if setting.group_by else []]
-    for section in [*sections, [summarise("all", measured)]]:
+    groups = per_group(measured) if setting.group_by else []
+    sections = [per_file(measured), groups, [summarise("all", measured)]]
+    console = Console(highlight=False)
+    console.print(_table(f"{setting.model}, {setting.mode}", COLUMNS, sections, error_row))
+    console.print("WER, CER: wrong words, characters; RTF: seconds per second of audio", style="dim")
+    if setting.mode == "stream":
+        console.print(_table("latency and flicker", STREAM_COLUMNS, sections, latency_row))
+        console.print("p50 p95 p99; flicker: words changed after they were shown, per word", style="dim")
+
+
+def _table(
+    title: str,
+    columns: Sequence[str],
+    sections: "Sequence[Sequence[Summary]]",
+    row: "Callable[[Summary], tuple[str, ...]]",
+) -> Table:
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
+    for section in sections:
         for summary in section:
-            table.add_row(*row(summary, streamed=streamed))
+            name, *figures = row(summary)
+            table.add_row(Text(name), *figures)
         table.add_section()
-    Console(highlight=False).print(table)
-
-
-def _legend(*, streamed: bool) -> str:
-    rates = "WER, CER: wrong words, characters; RTF: seconds per second of audio"
-    return rates + ("; latencies p50 / p95 / p99; flicker: changed words per word" if streamed else "")
+    return table
 
 
 def _write_files(
