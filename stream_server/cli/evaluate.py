@@ -1,0 +1,281 @@
+"""``stream-server evaluate``: error rates, speed and latency of a model on a list of recordings."""
+
+import asyncio
+import platform
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from certs.authority import AuthorityError
+from certs.store import StoreError
+from certs.tls import TlsConfigError
+from stream_server import __version__
+from stream_server.cli.demo_server import ServerFailed
+from stream_server.client import ClientError
+from stream_server.config import state_dir
+from stream_server.engine.manifest import find_model, read_manifest
+from stream_server.errors import ModelError
+
+if TYPE_CHECKING:
+    from stream_server.evaluation.references import References
+    from stream_server.evaluation.report import Setting
+    from stream_server.evaluation.result import Measured, Summary
+
+VERSIONS = ("openai-whisper", "torch", "jiwer", "silero-vad")
+
+
+class CommandError(Exception):
+    """Raised when nothing can be evaluated; one line for the user."""
+
+
+EXPECTED = (
+    AuthorityError,
+    ClientError,
+    CommandError,
+    ModelError,
+    OSError,
+    ServerFailed,
+    StoreError,
+    TlsConfigError,
+)
+"""What ends the command with one line and no traceback."""
+
+
+def evaluate(
+    manifest: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[MANIFEST]",
+            help="JSON list of recordings and what is said in them. [default: the included recordings]",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model folder with manifest.json and model.safetensors, or the name of one in "
+            "STATE/models. [default: the embedded demo-en]",
+            show_default=False,
+        ),
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Whole utterances up to 30 s, not cut where speech pauses.")
+    ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="At real time through an own server; adds latency, flicker."),
+    ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Field of the manifest to group by, such as voice.", show_default=False),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result here.", show_default=False)
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw word error rates as SVG here.", show_default=False)
+    ] = None,
+) -> None:
+    """Measure how well, how fast and how late a model reads recordings.
+
+    Words and characters are compared after Whisper's English normaliser. A recording that cannot be
+    evaluated is named, and the others go on; the exit code is 1 then.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        if whole and stream:
+            raise CommandError("--whole and --stream exclude each other: a server cuts what it hears")
+        folder = find_model(model, state_dir(None))
+        model_id = read_manifest(folder).id
+        with as_file(files("stream_server") / "assets" / "recordings") as included:
+            path = manifest or included / "manifest.json"
+            references = _read_references(path)
+            measured, problems = _measure(references, folder, errors, group, whole=whole, stream=stream)
+        mode = "stream" if stream else "whole" if whole else "offline"
+        setting = _setting(path, model_id, mode, group)
+        _show(setting, measured)
+        _write_files(setting, measured, problems, json_file, plot)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
+    except EXPECTED as exc:
+        _print_error(errors, str(exc))
+        raise typer.Exit(1) from exc
+    raise typer.Exit(1 if problems else 0)
+
+
+def _print_error(errors: Console, message: str) -> None:
+    errors.print("error:", style="red", end=" ")
+    errors.print(message, markup=False)
+
+
+def _read_references(path: Path) -> "References":
+    from stream_server.evaluation.references import ManifestError, parse_manifest
+
+    try:
+        return parse_manifest(path.read_bytes(), path)
+    except OSError as exc:
+        raise CommandError(f"{path}: cannot be read: {exc.strerror}") from exc
+    except ManifestError as exc:
+        raise CommandError(str(exc)) from exc
+
+
+def _measure(
+    references: "References", folder: Path, errors: Console, group: str | None, *, whole: bool, stream: bool
+) -> "tuple[list[Measured], list[str]]":
+    """Measure what can be measured, and name what cannot as soon as it is known."""
+    measured: list[Measured] = []
+    problems: list[str] = []
+    with _progress(len(references.usable), errors) as advance:
+
+        def note(outcome: "Measured | str") -> None:
+            if isinstance(outcome, str):
+                problems.append(outcome)
+                _print_error(errors, outcome)
+            else:
+                measured.append(outcome)
+
+        for problem in references.problems:
+            note(problem)
+
+        def take(outcome: "Measured | str") -> None:
+            note(outcome)
+            advance()
+
+        if stream:
+            asyncio.run(_measure_streamed(references, folder, group, take))
+        else:
+            _measure_offline(references, folder, group, take, whole=whole)
+    return measured, problems
+
+
+def _measure_offline(
+    references: "References",
+    folder: Path,
+    group: str | None,
+    take: "Callable[[Measured | str], None]",
+    *,
+    whole: bool,
+) -> None:
+    # torch takes seconds to import: only the command that needs it pays.
+    from stream_server.cli.evaluate_run import Heading, measure_offline
+    from stream_server.engine.threads import set_torch_threads
+    from stream_server.engine.transcriber import WhisperTranscriber, warm_up
+    from stream_server.evaluation.offline import BATCH
+    from vad.model import NetworkFileError, SileroVad
+
+    set_torch_threads(0)
+    transcriber = WhisperTranscriber(folder, "auto")
+    try:
+        network = None if whole else SileroVad()
+    except NetworkFileError as exc:
+        raise CommandError(str(exc)) from exc
+    if network is not None:
+        network.warm_up()
+    warm_up(transcriber, BATCH)
+    for outcome in measure_offline(references.usable, Heading(group), transcriber, network):
+        take(outcome)
+
+
+async def _measure_streamed(
+    references: "References", folder: Path, group: str | None, take: "Callable[[Measured | str], None]"
+) -> None:
+    from stream_server.cli.evaluate_run import Heading, measure_streamed, own_server
+
+    task = asyncio.current_task()
+    assert task is not None
+    # As Ctrl-C does, so that the server is stopped when a supervisor says so.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    async with own_server(folder) as (url, tls):
+        async for outcome in measure_streamed(references.usable, Heading(group), url, tls):
+            take(outcome)
+
+
+@contextmanager
+def _progress(n_files: int, errors: Console) -> Iterator[Callable[[], None]]:
+    """A bar over the recordings, in a terminal only."""
+    columns = (TextColumn("{task.completed:.0f} of {task.total:.0f}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("recordings", total=n_files)
+        yield lambda: progress.advance(task)
+
+
+def _setting(path: Path, model: str, mode: str, group: str | None) -> "Setting":
+    from stream_server.evaluation.report import Setting
+
+    versions = {"stream-server": __version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in VERSIONS}
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Setting(str(path), model, mode, group, _cpu_name(), date, versions)
+
+
+def _cpu_name() -> str:
+    """As Linux names it, else whatever Python knows."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:
+    from stream_server.evaluation.report import COLUMNS, STREAM_COLUMNS, error_row, latency_row
+    from stream_server.evaluation.result import per_file, per_group, summarise
+
+    groups = per_group(measured) if setting.group_by else []
+    sections = [per_file(measured), groups, [summarise("all", measured)]]
+    console = Console(highlight=False)
+    console.print(_table(f"{setting.model}, {setting.mode}", COLUMNS, sections, error_row))
+    console.print("WER, CER: wrong words, characters; RTF: seconds per second of audio", style="dim")
+    if setting.mode == "stream":
+        console.print(_table("latency and flicker", STREAM_COLUMNS, sections, latency_row))
+        console.print("p50 p95 p99; flicker: words changed after they were shown, per word", style="dim")
+
+
+def _table(
+    title: str,
+    columns: Sequence[str],
+    sections: "Sequence[Sequence[Summary]]",
+    row: "Callable[[Summary], tuple[str, ...]]",
+) -> Table:
+    table = Table(title=title)
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left", no_wrap=i > 0, overflow="fold")
+    for section in sections:
+        for summary in section:
+            name, *figures = row(summary)
+            table.add_row(Text(name), *figures)
+        table.add_section()
+    return table
+
+
+def _write_files(
+    setting: "Setting",
+    measured: "Sequence[Measured]",
+    problems: Sequence[str],
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    from stream_server.evaluation.chart import draw_chart
+    from stream_server.evaluation.report import as_json
+    from stream_server.evaluation.result import per_file, per_group
+
+    if json_file is not None:
+        encoded = msgspec.json.encode(as_json(setting, measured, problems))
+        json_file.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+    if plot is not None:
+        bars = per_group(measured) if setting.group_by else per_file(measured)
+        title = f"Word error rate of {setting.model}, {setting.mode}"
+        plot.write_text(draw_chart(title, bars), encoding="utf-8")

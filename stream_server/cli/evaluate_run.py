@@ -1,0 +1,208 @@
+"""Runs an evaluation: each recording through the model in this process, or through a server of our own."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from certs.tls import client_context
+from stream_server.audio.decoder import AudioDecoder, AudioFormat
+from stream_server.cli.audio_files import Recording, RecordingError, open_recording
+from stream_server.cli.demo import CONFIG, START_S, Place, stream_live
+from stream_server.cli.demo_certs import client_files, ensure_certs
+from stream_server.cli.demo_report import Heard
+from stream_server.cli.demo_server import HOST, free_port, running, wait_until_healthy
+from stream_server.client import CaptionError, Event, connect
+from stream_server.client.latency import final_latencies_s, partial_latencies_s
+from stream_server.client.pacing import Clock, Sleep
+from stream_server.dialects.schema import PATH
+from stream_server.engine.text import normalise_english
+from stream_server.engine.transcriber import Transcriber
+from stream_server.evaluation.counts import count_errors
+from stream_server.evaluation.flicker import measure_flicker, shown_texts
+from stream_server.evaluation.offline import (
+    Samples,
+    TooLong,
+    cut_segments,
+    cut_utterances,
+    decode_windows,
+)
+from stream_server.evaluation.references import Reference
+from stream_server.evaluation.result import NO_GROUP, Measured, Streamed
+from vad.recording import StreamScorer
+
+BLOCK_S = 1.0
+
+Outcome = Measured | str
+"""What was measured on a recording, or one line that says why nothing could be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What holds for every recording of one call."""
+
+    group_by: str | None = None
+
+    def group_of(self, reference: Reference) -> str:
+        """The group a recording belongs to."""
+        return reference.fields.get(self.group_by, NO_GROUP) if self.group_by else NO_GROUP
+
+
+class _Unseen:
+    """A captions view for when only the figures matter."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        """Show nothing."""
+
+
+def read_samples(recording: Recording) -> Samples:
+    """The samples of a recording as a session gets them.
+
+    Raises:
+        RecordingError: The file breaks off or is damaged.
+    """
+    audio = AudioFormat(sample_rate_hz=recording.sample_rate_hz, channels=recording.channels)
+    decoder = AudioDecoder(audio)
+    parts = [decoder.push(block) for block in recording.blocks(BLOCK_S)]
+    return np.concatenate([*parts, decoder.finish()])
+
+
+def measure_offline(
+    references: Iterable[Reference],
+    heading: Heading,
+    transcriber: Transcriber,
+    scorer: StreamScorer | None,
+    *,
+    clock: Clock = time.monotonic,
+) -> Iterator[Outcome]:
+    """Decode each recording in this process.
+
+    Args:
+        references: In this order.
+        heading: For all of them.
+        transcriber: The model.
+        scorer: Where there is speech; None decodes whole utterances.
+        clock: Monotonic seconds.
+    """
+    for reference in references:
+        try:
+            recording = open_recording(reference.path)
+            samples = read_samples(recording)
+            began_s = clock()
+            text = decode_windows(_windows(samples, reference, scorer), transcriber)
+            yield _measured(reference, heading, text, recording.duration_s, clock() - began_s, None)
+        except RecordingError as exc:
+            yield str(exc)
+        except TooLong as exc:
+            yield f"{reference.path}: {exc}"
+
+
+def _windows(samples: Samples, reference: Reference, scorer: StreamScorer | None) -> list[Samples]:
+    return cut_utterances(samples, reference.timed) if scorer is None else cut_segments(samples, scorer)
+
+
+async def measure_streamed(
+    references: Iterable[Reference],
+    heading: Heading,
+    url: str,
+    tls: ssl.SSLContext,
+    *,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = asyncio.sleep,
+) -> AsyncIterator[Outcome]:
+    """Send each recording to a server at real time, one after the other.
+
+    Args:
+        references: In this order.
+        heading: For all of them.
+        url: The server's stream.
+        tls: From ``certs.tls.client_context``.
+        clock: Monotonic seconds.
+        sleep: As ``asyncio.sleep``.
+
+    Raises:
+        ConnectFailed: The server is gone, and the other recordings would fail alike.
+    """
+    for reference in references:
+        try:
+            recording = open_recording(reference.path)
+            heard = await _listen(recording, url, tls, clock, sleep)
+            yield _measured_stream(reference, heading, recording, heard)
+        except RecordingError as exc:
+            yield str(exc)
+        except CaptionError as exc:
+            yield f"{reference.path}: {exc}"
+
+
+async def _listen(recording: Recording, url: str, tls: ssl.SSLContext, clock: Clock, sleep: Sleep) -> Heard:
+    opened = connect(url, tls=tls, sample_rate=recording.sample_rate_hz, channels=recording.channels)
+    async with opened as stream:
+        return await stream_live(stream, recording, _Unseen(), clock=clock, sleep=sleep)
+
+
+def _measured_stream(
+    reference: Reference, heading: Heading, recording: Recording, heard: Heard
+) -> Measured | str:
+    streamed = Streamed(
+        tuple(partial_latencies_s(heard.partials)),
+        tuple(final_latencies_s(reference.timed, heard.finals)),
+        measure_flicker(
+            shown_texts([one.event for one in heard.partials], [one.event for one in heard.finals])
+        ),
+    )
+    assert heard.finished_s is not None, "a stream without an error ends with finished"
+    return _measured(reference, heading, heard.text, recording.duration_s, heard.finished_s, streamed)
+
+
+def _measured(
+    reference: Reference,
+    heading: Heading,
+    text: str,
+    audio_s: float,
+    spent_s: float,
+    streamed: Streamed | None,
+) -> Measured | str:
+    wanted = normalise_english(reference.text)
+    # The normaliser leaves a full stop that stands alone, since it could belong to a number.
+    if not any(character.isalnum() for character in wanted):
+        return f"{reference.path}: its reference is empty, nothing of it is left when normalised"
+    counts = count_errors(wanted, normalise_english(text))
+    group = heading.group_of(reference)
+    return Measured(reference.file, group, reference.text, text, counts, audio_s, spent_s, streamed)
+
+
+@asynccontextmanager
+async def own_server(model: Path | None) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
+    """A real server with throw-away certificates, for the length of the block.
+
+    Yields:
+        The address of its stream, and the TLS context of a client that it admits.
+
+    Raises:
+        ServerFailed: It does not come up; the message has the end of its log.
+    """
+    with TemporaryDirectory(prefix="stream-server-evaluate-") as folder:
+        place = Place(Path(folder), model)
+        (place.folder / "demo.toml").write_text(CONFIG, encoding="utf-8")
+        ensure_certs(place.store)
+        tls = client_context(place.store.ca_cert, *client_files(place.store))
+        port = free_port()
+        async with running(place.command(port), place.log) as process:
+            await wait_until_healthy(process, port, tls, place.log, START_S)
+            yield f"wss://{HOST}:{port}{PATH}", tls
