@@ -54,7 +54,9 @@ def test_four_commands_make_a_checkpoint_that_whisper_reads_and_training_survive
         assert run.returncode == 0, run.stderr
     first_shard = (tmp_path / "speech" / "train-00000.npy").stat()
 
-    command = [sys.executable, "-m", "training.demo_en", "train", "--smoke", "--work", str(tmp_path)]
+    # More steps than it will live to take: it must be stopped in the middle.
+    command = [sys.executable, "-m", "training.demo_en", "train", "--smoke", "--steps", "100000"]
+    command += ["--work", str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT) as interrupted:
         deadline_s = time.monotonic() + 120
         while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline_s:
