@@ -24,7 +24,7 @@ def missing_package() -> str | None:
             ctypes.CDLL(library)
         except OSError:
             return package
-    if shutil.which("text2wave") is None:
+    if shutil.which("festival") is None:
         return "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
     return None
 

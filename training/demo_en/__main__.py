@@ -64,14 +64,27 @@ def export_command(
     print(f"wrote {export.run(work, device)}")
 
 
+@app.command("recordings")
+def recordings_command(
+    work: Work = Path("training/work"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: WORK/recordings]")] = None,
+    smoke: Smoke = False,
+) -> None:
+    """Read the recordings that judge a model, with the times of their words."""
+    from . import recordings
+
+    print(f"wrote {recordings.build(work, out or work / 'recordings', smoke)}")
+
+
 def main() -> None:
     """Run a command; what the user can mend is said in one line."""
     from .reading import MissingSynthesiser
+    from .script import NotHeldOut
     from .words import MissingPackage
 
     try:
         app()
-    except (MissingPackage, MissingSynthesiser) as error:
+    except (MissingPackage, MissingSynthesiser, NotHeldOut) as error:
         raise SystemExit(f"error: {error}") from error
     except FileNotFoundError as error:
         raise SystemExit(
