@@ -264,7 +264,7 @@ def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:
     if setting.mode == "stream":
         console.print(_table("latency and flicker", STREAM_COLUMNS, sections, latency_row))
         console.print(
-            "p50 p95 p99; words: from a word's end to the first caption with it; "
+            "p50 p95 p99; words: from a word's end to the first caption that shows it; "
             "flicker: words changed after they were shown, per word",
             style="dim",
         )

@@ -168,13 +168,14 @@ async def _listen(recording: Recording, url: str, tls: ssl.SSLContext, clock: Cl
 def _measured_stream(
     reference: Reference, heading: Heading, recording: Recording, heard: Heard
 ) -> Measured | str:
+    by_word = word_latencies_s(reference.words, [*heard.partials, *heard.finals])
     streamed = Streamed(
         tuple(partial_latencies_s(heard.partials)),
         tuple(final_latencies_s(reference.timed, heard.finals)),
         measure_flicker(
             shown_texts([one.event for one in heard.partials], [one.event for one in heard.finals])
         ),
-        tuple(word_latencies_s(reference.words, heard.partials, heard.finals)),
+        tuple(latency_s for latency_s in by_word if latency_s is not None),
     )
     assert heard.finished_s is not None, "a stream without an error ends with finished"
     return _measured(reference, heading, heard.text, recording.duration_s, heard.finished_s, streamed)

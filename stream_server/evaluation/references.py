@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from stream_server.client.latency import Utterance
+from stream_server.evaluation.word_latency import SpokenWord
 
 SAY_SO = 'where nobody speaks, write `"speech": false`'
 
@@ -28,7 +29,7 @@ class Word(msgspec.Struct, frozen=True):
     """Seconds."""
     end: float
     """Seconds."""
-    word: str = ""
+    word: str | None = None
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -39,6 +40,7 @@ class Said(msgspec.Struct, frozen=True):
     end: float
     """Seconds."""
     text: str
+    words: list[Word] | None = None
 
 
 class RecordingEntry(msgspec.Struct, frozen=True):
@@ -83,8 +85,8 @@ class Reference:
     """Utterances whose times are known; empty when the manifest has none."""
     fields: dict[str, str]
     """The simple fields of the manifest, to group by."""
-    words: tuple[Utterance, ...] = ()
-    """Words whose times are known, each as an utterance of its own."""
+    words: tuple[SpokenWord, ...] = ()
+    """Words whose times are known; empty when the manifest has none."""
     speech: bool = True
     """Whether anybody speaks; if not, ``text`` is empty and every word that is read was invented."""
 
@@ -136,7 +138,7 @@ def _recording(entry: RecordingEntry, folder: Path, raw: dict[str, object]) -> R
         return f"{path}: the manifest has no reference for it, `text` is missing; {SAY_SO}"
     if not entry.text.strip():
         return f"{path}: its reference is empty, `text` has no words; {SAY_SO}"
-    words = tuple(Utterance(word.start, word.end, word.word) for word in entry.words or [])
+    words = _spoken(entry.words)
     return Reference(entry.file, path, entry.text, _timed(entry, entry.text), _simple(raw), words)
 
 
@@ -157,7 +159,12 @@ def _dialogue(entry: DialogueEntry, folder: Path, raw: dict[str, object]) -> Ref
     text = " ".join(said.text.strip() for said in entry.utterances)
     if not text.strip():
         return f"{path}: its reference is empty, `dialogue.utterances` has no words"
-    return Reference(entry.file, path, text, _utterances(entry.utterances), _simple(raw))
+    words = tuple(word for said in entry.utterances for word in _spoken(said.words))
+    return Reference(entry.file, path, text, _utterances(entry.utterances), _simple(raw), words)
+
+
+def _spoken(words: list[Word] | None) -> tuple[SpokenWord, ...]:
+    return tuple(SpokenWord(one.word, one.start, one.end) for one in words or [] if one.word)
 
 
 def _utterances(listed: Sequence[Said]) -> tuple[Utterance, ...]:

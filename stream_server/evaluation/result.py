@@ -22,7 +22,7 @@ class Streamed:
     """Latency of the final of each utterance whose end the reference tells."""
     flicker: Flicker
     words_s: tuple[float, ...] = ()
-    """Latency of each word whose end the reference tells, see ``evaluation.word_latency``."""
+    """Latency of each word that was shown and whose end the reference tells, see ``word_latency``."""
 
 
 @dataclass(frozen=True, slots=True)

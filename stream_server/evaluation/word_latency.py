@@ -1,32 +1,55 @@
-"""How long a word takes to the screen; pure, times as in ``client.latency``.
+"""How long after a word was spoken it is first shown; pure.
 
-The latency of a word is the arrival of the first caption, partial or final, that has heard it to its end,
-minus that end. It asks when a reader can know what was said, not whether the model understood it.
+Partial latency of a word: arrival of the first partial or final that shows it, minus the word's end in
+the reference. Which words a text shows is found by aligning it with the reference words of the time it
+covers, so that a "the" of another sentence is not taken for this one. Words are compared without case
+and punctuation. A word that is never shown as it was said has no latency; error rates count it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
 
-from stream_server.client.latency import Arrival, Utterance
+from stream_server.client.latency import Arrival
 from stream_server.dialects.schema import FinalEvent, PartialEvent
 
-END_S_MAX = 0.1
-"""A caption may end this much before a word does: sounds fade, and where they end is a matter of taste."""
+
+@dataclass(frozen=True, slots=True)
+class SpokenWord:
+    """A word of the reference, and when it was said."""
+
+    text: str
+    start_s: float
+    end_s: float
 
 
-def word_latencies_s(
-    words: Sequence[Utterance],
-    partials: Sequence[Arrival[PartialEvent]],
-    finals: Sequence[Arrival[FinalEvent]],
-) -> list[float]:
-    """Latency of each word that a caption with text covers, in the order of the words."""
-    shown = [(one.at_s, one.event) for one in partials] + [(one.at_s, one.event) for one in finals]
-    captions = sorted((at_s, event.start, event.end) for at_s, event in shown if event.text.strip())
-    found = (_first(word, captions) for word in words)
-    return [at_s - word.end_s for word, at_s in zip(words, found, strict=True) if at_s is not None]
+Shown = Arrival[PartialEvent] | Arrival[FinalEvent]
 
 
-def _first(word: Utterance, captions: Sequence[tuple[float, float, float]]) -> float | None:
-    reached = (
-        at_s for at_s, start_s, end_s in captions if start_s < word.end_s and word.end_s - END_S_MAX <= end_s
-    )
-    return next(reached, None)
+def word_latencies_s(words: Sequence[SpokenWord], shown: Iterable[Shown]) -> list[float | None]:
+    """Latency of each word, None where it was never shown.
+
+    Args:
+        words: In the order they were said.
+        shown: In any order; times as for ``words``.
+    """
+    plain = [_plain(word.text) for word in words]
+    first_s: list[float | None] = [None] * len(words)
+    for one in sorted(shown, key=lambda arrival: arrival.at_s):
+        begin, end = _covered(words, one.event.start, one.event.end)
+        texts = [_plain(text) for text in one.event.text.split()]
+        for block in SequenceMatcher(None, plain[begin:end], texts, autojunk=False).get_matching_blocks():
+            for i in range(begin + block.a, begin + block.a + block.size):
+                first_s[i] = one.at_s if first_s[i] is None else first_s[i]
+    return [None if at_s is None else at_s - word.end_s for word, at_s in zip(words, first_s, strict=True)]
+
+
+def _covered(words: Sequence[SpokenWord], start_s: float, end_s: float) -> tuple[int, int]:
+    """The range of the words of which at least a part lies in a window."""
+    inside = [i for i, word in enumerate(words) if word.start_s < end_s and word.end_s > start_s]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[^\w']", "", word.casefold())

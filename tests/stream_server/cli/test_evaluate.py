@@ -20,6 +20,7 @@ from stream_server.evaluation.counts import Counts
 from stream_server.evaluation.flicker import Flicker
 from stream_server.evaluation.references import Reference
 from stream_server.evaluation.result import NO_GROUP, Measured
+from stream_server.evaluation.word_latency import SpokenWord
 
 
 class Echo:
@@ -45,7 +46,8 @@ def reference(
 ) -> Reference:
     if seconds is not None:
         soundfile.write(folder / name, np.zeros(round(16_000 * seconds), dtype=np.int16), 16_000)
-    return Reference(name, folder / name, text, timed, {"voice": "flat"}, timed)
+    words = tuple(SpokenWord(said.text, said.start_s, said.end_s) for said in timed)
+    return Reference(name, folder / name, text, timed, {"voice": "flat"}, words)
 
 
 def test_segments_are_decoded_in_batches_and_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -115,7 +117,7 @@ async def caption(session: FakeSession) -> None:
 
 async def test_streaming_measures_latency_and_flicker(pki: Pki, client: ClientPair, tmp_path: Path) -> None:
     time = VirtualTime()
-    timed = (Utterance(0.0, 0.4, "Hello world"),)
+    timed = (Utterance(0.0, 0.3, "hello"), Utterance(0.3, 0.4, "world"))
     listed = [
         reference(tmp_path, "a.wav", 0.5, "Hello, world", timed),
         reference(tmp_path, "b.wav", None),
@@ -131,7 +133,7 @@ async def test_streaming_measures_latency_and_flicker(pki: Pki, client: ClientPa
     assert first.streamed is not None
     assert first.counts.word_errors == 0
     assert first.groups == {}
-    assert first.streamed.words_s == pytest.approx((0.1,))
+    assert first.streamed.words_s == pytest.approx((0.2, 0.1))
     assert first.streamed.finals_s == pytest.approx((0.1,))
     assert first.streamed.partials_s == pytest.approx((0.2,))
     assert first.streamed.flicker == Flicker(1, 2)

@@ -1,45 +1,55 @@
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from stream_server.client import FinalEvent, PartialEvent
-from stream_server.client.latency import Arrival, Utterance
-from stream_server.evaluation.word_latency import END_S_MAX, word_latencies_s
-
-WORDS = [Utterance(0.5, 1.0, "good"), Utterance(1.0, 1.5, "day"), Utterance(3.0, 3.4, "Anna")]
+from stream_server.client.latency import Arrival
+from stream_server.evaluation.word_latency import SpokenWord, word_latencies_s
 
 
-def partial(at_s: float, start: float, end: float, text: str = "x") -> Arrival[PartialEvent]:
-    return Arrival(
-        PartialEvent(seq=1, segment=0, revision=0, start=start, end=end, text=text, stable=0), at_s
-    )
+def words(*texts: str) -> list[SpokenWord]:
+    """One word a second, half a second long."""
+    return [SpokenWord(text, float(i), i + 0.5) for i, text in enumerate(texts)]
 
 
-def final(at_s: float, start: float, end: float, text: str = "x") -> Arrival[FinalEvent]:
+def partial(text: str, end: float, at_s: float, start: float = 0.0) -> Arrival[PartialEvent]:
+    event = PartialEvent(seq=1, segment=0, revision=1, start=start, end=end, text=text, stable=0)
+    return Arrival(event, at_s)
+
+
+def final(text: str, end: float, at_s: float) -> Arrival[FinalEvent]:
     event = FinalEvent(
-        seq=1, event=1, segment=0, start=start, end=end, text=text, language=None, utterance_end=True
+        seq=1, event=1, segment=0, start=0.0, end=end, text=text, language="en", utterance_end=True
     )
     return Arrival(event, at_s)
 
 
-def test_a_word_is_shown_by_the_first_caption_that_has_heard_its_end() -> None:
-    partials = [partial(1.2, 0.4, 0.8), partial(1.4, 0.4, 1.1), partial(1.8, 0.4, 1.4)]
-    assert word_latencies_s(WORDS, partials, [final(2.2, 0.4, 1.9)]) == pytest.approx([0.4, 0.3])
-
-
-def test_a_caption_may_end_a_little_before_the_word_but_must_begin_before_its_end() -> None:
-    at_edge = partial(1.3, 0.4, 1.0 - END_S_MAX)
-    assert word_latencies_s(WORDS[:1], [at_edge], []) == pytest.approx([0.3])
-    assert word_latencies_s(WORDS[:1], [partial(1.3, 0.4, 0.89)], []) == []
-    assert word_latencies_s(WORDS[:1], [], [final(4.0, 1.0, 2.0)]) == []
-
-
-def test_a_caption_without_text_shows_nothing() -> None:
-    assert word_latencies_s(WORDS, [partial(1.2, 0.0, 9.0, " ")], [final(5.0, 0.0, 9.0, "")]) == []
-
-
-@given(st.permutations(range(4)))
-def test_the_order_of_arrivals_in_the_lists_does_not_matter(order: list[int]) -> None:
-    arrivals = [partial(1.1 + k, 0.0, 1.0 + k) for k in range(4)]
-    shuffled = [arrivals[k] for k in order]
-    assert word_latencies_s(WORDS, shuffled, []) == word_latencies_s(WORDS, arrivals, [])
+@pytest.mark.parametrize(
+    ("said", "shown", "expected"),
+    [
+        pytest.param(("a", "b"), [final("a b", 2, 2.5)], [2.0, 1.0], id="at the final"),
+        pytest.param(
+            ("a", "b"), [partial("a", 1, 1.2), final("a b", 2, 2.5)], [0.7, 1.0], id="first is what counts"
+        ),
+        pytest.param(("A", "b!"), [final("a, B.", 2, 2.0)], [1.5, 0.5], id="case and punctuation"),
+        pytest.param(("a", "b"), [final("a x", 2, 2.5)], [2.0, None], id="never shown"),
+        pytest.param(
+            ("the", "b", "the"), [partial("the", 1, 1.0), final("the b the", 3, 3.0)], [0.5, 1.5, 0.5],
+            id="a later word of the same text waits for its own",
+        ),
+        pytest.param(
+            ("a", "b", "a"), [partial("a", 3, 3.0, start=2.0)], [None, None, 0.5], id="only its own time"
+        ),
+        pytest.param(
+            ("a", "b"), [final("a b", 2, 2.5), partial("a", 1, 1.2)], [0.7, 1.0], id="in any order"
+        ),
+        pytest.param(("a",), [partial("a", 0.3, 0.4)], [-0.1], id="read before it was over"),
+        pytest.param((), [final("a", 1, 1.0)], [], id="nothing said"),
+    ],
+)  # fmt: skip
+def test_a_word_counts_from_its_end_to_where_it_is_first_shown(
+    said: tuple[str, ...],
+    shown: list[Arrival[PartialEvent] | Arrival[FinalEvent]],
+    expected: list[float | None],
+) -> None:
+    assert word_latencies_s(words(*said), shown) == [
+        one if one is None else pytest.approx(one) for one in expected
+    ]
