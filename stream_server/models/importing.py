@@ -109,7 +109,8 @@ def _place_of(source: Path) -> Path:
         if source.with_name(f"{WEIGHTS_NAME}.index.json").exists():
             raise missing_weights(source.parent)
         raise ModelError(f"{source} must be named {WEIGHTS_NAME} and lie beside its config.json")
-    return source.resolve().parent if is_part else source
+    # Not resolved: Hugging Face's cache keeps its files elsewhere, and links to them side by side.
+    return source.absolute().parent if is_part else source
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,18 @@ def test_alignment_heads_of_hugging_faces_configuration_are_kept(
     assert manifest.source.format == "huggingface"
 
 
+def test_files_may_be_links_as_in_hugging_faces_cache(
+    tmp_path: Path, store: ModelStore, small: Whisper
+) -> None:
+    blobs = checkpoints.write_huggingface(tmp_path / "blobs", small)
+    snapshot = tmp_path / "theirs"
+    snapshot.mkdir()
+    for number, name in enumerate(("model.safetensors", "config.json")):
+        (blobs / name).rename(blobs / str(number))
+        (snapshot / name).symlink_to(blobs / str(number))
+    assert take(snapshot / "model.safetensors", store).name == "theirs"
+
+
 def test_an_output_layer_that_repeats_the_embedding_is_left_out(
     tmp_path: Path, store: ModelStore, small: Whisper
 ) -> None:
