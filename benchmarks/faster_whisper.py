@@ -28,9 +28,10 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One batch."""
+    """One batch, decoded."""
 
     seconds: float
+    """By the clock that was asked for, from mel on."""
     tokens: list[list[int]]
 
 
@@ -61,7 +62,14 @@ class FasterWhisper:
     """
 
     def __init__(
-        self, python: Path, model: Whisper, tokenizer: Tokenizer, device: str, n_threads: int
+        self,
+        python: Path,
+        model: Whisper,
+        tokenizer: Tokenizer,
+        *,
+        device: str,
+        n_threads: int,
+        clock: str,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="faster-whisper-")
         program = Path(__file__).with_name("faster_whisper_side.py")
@@ -79,6 +87,7 @@ class FasterWhisper:
             "device": device,
             "compute_type": "float16" if device == "cuda" else "float32",
             "threads": n_threads,
+            "clock": clock,
         }
 
     @property

@@ -11,6 +11,7 @@ from whisper.model import ModelDimensions, Whisper, disable_sdpa
 
 from benchmarks import engine
 from benchmarks.arithmetic import decoder_flops, encoder_flops
+from benchmarks.engine_subjects import random_model
 
 DIMS = [models.shape(64, 2, n_layer=2), ModelDimensions(128, 1500, 128, 2, 3, 51_866, 448, 128, 2, 1)]
 
@@ -38,7 +39,7 @@ def test_the_decoders_operations_are_those_that_torch_counts(dims: ModelDimensio
 
 def test_random_shapes_are_those_that_are_published() -> None:
     for name, published in (("tiny", models.tiny()), ("base", models.base())):
-        assert engine.random_model(name).dims == published
+        assert random_model(name).dims == published
 
 
 @pytest.mark.model
