@@ -70,6 +70,7 @@ async def connect(
     language: str | None = None,
     task: str = "transcribe",
     partials: bool = True,
+    trace: bool = False,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
 ) -> AsyncIterator["CaptionStream"]:
@@ -84,6 +85,7 @@ async def connect(
         language: Such as ``"de"``; None lets the model decide.
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
+        trace: Whether partials and finals tell where the time went.
         open_timeout_s: Seconds until the stream must have started.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
 
@@ -98,6 +100,7 @@ async def connect(
         language=language,
         task=task,
         partials=partials,
+        trace=trace,
     )
     websocket, stream = await _open(url, tls, start, open_timeout_s)
     alive = asyncio.create_task(_stay_alive(stream, keepalive_s))
