@@ -21,7 +21,14 @@ from certs.store import StoreError
 from certs.tls import TlsConfigError
 from stream_server import __version__
 from stream_server.cli.bench_material import write_material
-from stream_server.cli.bench_view import LEGEND, latency_table, machine_table, progress_bar, remarks
+from stream_server.cli.bench_view import (
+    LEGEND,
+    hops_table,
+    latency_table,
+    machine_table,
+    progress_bar,
+    remarks,
+)
 from stream_server.cli.client_files import NoCertificate, client_paths
 from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
@@ -326,6 +333,7 @@ def _show(outcome: Outcome, errors: Console) -> None:
     console = Console(highlight=False)
     runs = sorted(outcome.runs, key=lambda run: run.sessions)
     console.print(latency_table(runs))
+    console.print(hops_table(runs))
     console.print(machine_table(runs))
     console.print(LEGEND, style="dim")
     if outcome.limit is not None:

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from stream_server.dialects.schema import TraceObject
 from stream_server.evaluation.result import Percentiles
 from stream_server.load import messages
 from stream_server.load.result import CLIENT_LAG_S_MAX, FINAL_P95_S_MAX, RunResult
@@ -72,6 +73,18 @@ def machine_table(runs: Sequence[RunResult]) -> Table:
     return table
 
 
+def hops_table(runs: Sequence[RunResult]) -> Table:
+    """Where the time of finals went, from the last sound received to the text sent."""
+    table = Table(title="hops of finals, ms: p50 p95")
+    table.add_column("sessions", justify="right")
+    for name in TraceObject.__struct_fields__:
+        table.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        cells = [run.hops.get(name) for name in TraceObject.__struct_fields__]
+        table.add_row(str(run.sessions), *map(_milliseconds, cells))
+    return table
+
+
 LEGEND = (
     "p50 p95 p99, from when the sample was due to be sent; carried: finals within"
     f" {FINAL_P95_S_MAX:g} s at p95 and nothing wrong; wrong: streams refused, failed, finals lost, doubled;"
@@ -104,6 +117,10 @@ def remarks(run: RunResult) -> Iterator[str]:
 
 def _latencies(found: Percentiles | None) -> str:
     return "-" if found is None else f"{found.p50_s:.2f} {found.p95_s:.2f} {found.p99_s:.2f}"
+
+
+def _milliseconds(found: Percentiles | None) -> str:
+    return "-" if found is None else f"{1000 * found.p50_s:.0f} {1000 * found.p95_s:.0f}"
 
 
 def _percent(rate: float | None) -> str:

@@ -4,6 +4,7 @@ from dataclasses import field
 
 import msgspec
 
+from stream_server.dialects.schema import TraceObject
 from stream_server.load.plan import ClientPlan, Clip
 
 
@@ -64,6 +65,8 @@ class ClientResult(msgspec.Struct, frozen=True, tag="client"):
     word_latencies_s: tuple[float, ...] = ()
     ages_s: tuple[float, ...] = ()
     """How old the newest audio in each partial was when it came."""
+    hops: tuple[TraceObject, ...] = ()
+    """Where the time of each final went, as the server tells."""
     words_changed: int = 0
     words_final: int = 0
     """For flicker."""

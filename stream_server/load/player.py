@@ -98,7 +98,7 @@ class Player:
 
     async def _stream(self) -> None:
         stage = self._stage
-        async with connect(stage.url, tls=stage.tls, language=stage.language) as stream:
+        async with connect(stage.url, tls=stage.tls, language=stage.language, trace=True) as stream:
             self._counts.live += 1
             try:
                 async with asyncio.timeout(self._plan.n_samples / SAMPLE_RATE_HZ + LATE_S_MAX):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from stream_server.client.latency import percentile
+from stream_server.dialects.schema import TraceObject
 from stream_server.evaluation.counts import count_errors, pool
 from stream_server.evaluation.flicker import Flicker
 from stream_server.evaluation.result import Percentiles, percentiles
@@ -38,6 +39,8 @@ class RunResult:
     partial: Percentiles | None
     """End of a word to where it is first shown; without word times the age of a partial's newest audio."""
     partial_is_by_word: bool
+    hops: dict[str, Percentiles]
+    """Where the time of finals went: the names of ``TraceObject``; empty when the server did not tell."""
     flicker: float | None
     wer: float | None
     utterances: int
@@ -98,6 +101,7 @@ def summarise_run(
         final=percentiles([latency for one in results for latency in one.final_latencies_s]),
         partial=percentiles(by_word or by_age),
         partial_is_by_word=bool(by_word),
+        hops=_by_hop([trace for one in results for trace in one.hops]),
         flicker=Flicker(changed, words).rate,
         wer=_error_rate(results, normalise),
         utterances=sum(one.utterances for one in results),
@@ -108,6 +112,14 @@ def summarise_run(
         client=client,
         client_lag_p99_s=percentile(loop_lags_s, 99) if loop_lags_s else None,
     )
+
+
+def _by_hop(traces: Sequence[TraceObject]) -> dict[str, Percentiles]:
+    found = {
+        name: percentiles([getattr(trace, name) for trace in traces])
+        for name in TraceObject.__struct_fields__
+    }
+    return {name: spread for name, spread in found.items() if spread is not None}
 
 
 def _error_rate(results: Sequence[ClientResult], normalise: Callable[[str], str]) -> float | None:

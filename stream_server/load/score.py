@@ -9,7 +9,7 @@ from stream_server.client.latency import (
     partial_latencies_s,
     without_final,
 )
-from stream_server.dialects.schema import FinalEvent
+from stream_server.dialects.schema import FinalEvent, TraceObject
 from stream_server.evaluation.flicker import measure_flicker, shown_texts
 from stream_server.evaluation.heard import Heard
 from stream_server.evaluation.word_latency import word_latencies_s
@@ -61,6 +61,11 @@ def score_client(
         ),
         ages_s=tuple(
             partial_latencies_s([one for one in heard.partials if first_s <= one.event.end < last_s])
+        ),
+        hops=tuple(
+            one.event.trace
+            for one in heard.finals
+            if first_s <= one.event.end < last_s and isinstance(one.event.trace, TraceObject)
         ),
         words_changed=flicker.changed,
         words_final=flicker.final_words,

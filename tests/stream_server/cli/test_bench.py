@@ -76,6 +76,7 @@ def test_a_server_of_its_own_is_measured_and_nothing_is_lost(
     # The fake engine takes no time: what is left is the pause that ends an utterance, and the chunk.
     assert 0.4 < run["final"]["p50_s"] < 1.0
     assert run["partial_is_by_word"]
+    assert 0.2 < run["hops"]["pause"]["p50_s"] < 0.6
     assert run["server"]["memory_bytes"] > 10_000_000
     assert run["client"]["cores"] < 1
     assert plot.read_text().startswith("<svg")

@@ -8,10 +8,27 @@ from stream_server.load.result import RunResult
 def run(sessions: int, p99_s: float | None) -> RunResult:
     final = None if p99_s is None else Percentiles(9, p99_s / 4, p99_s / 2, p99_s)
     return RunResult(
-        sessions=sessions, measured_s=1.0, is_interrupted=False, finished=sessions, refused={}, refusals={},
-        failed={}, final=final, partial=None, partial_is_by_word=False, flicker=None, wer=None, utterances=0,
-        uncaptioned=0, lost=0, doubled=0, server=None, client=None, client_lag_p99_s=None,
-    )  # fmt: skip
+        sessions=sessions,
+        measured_s=1.0,
+        is_interrupted=False,
+        finished=sessions,
+        refused={},
+        refusals={},
+        failed={},
+        final=final,
+        partial=None,
+        partial_is_by_word=False,
+        hops={},
+        flicker=None,
+        wer=None,
+        utterances=0,
+        uncaptioned=0,
+        lost=0,
+        doubled=0,
+        server=None,
+        client=None,
+        client_lag_p99_s=None,
+    )
 
 
 def test_the_picture_is_xml_with_a_point_for_each_run_inside_its_frame() -> None:
