@@ -31,7 +31,7 @@ import uvloop
 
 from certs.store import Store
 from certs.tls import client_context
-from stream_server.app import App, Ready
+from stream_server.app import App, Ready, freeze_loaded
 from stream_server.cli.demo_certs import client_files, ensure_certs
 from stream_server.cli.machine import cpu_name
 from stream_server.client import FinalEvent, Pace, connect, transcribe
@@ -75,6 +75,7 @@ async def serve(state: Path) -> None:
     lags_s: list[float] = []
 
     def tell(ready: Ready) -> None:
+        freeze_loaded()
         print(ready.addresses[0][1], flush=True)
 
     async def watch() -> None:
@@ -129,11 +130,11 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def running(core: int) -> AsyncIterator[Server]:
+async def running(core: int, *, realtime: bool) -> AsyncIterator[Server]:
     """A server on one core."""
     with TemporaryDirectory(prefix="stream-server-gateway-") as folder:
         ensure_certs(Store(Path(folder, "certs")))
-        process = await _spawn("serve", folder, core=core)
+        process = await _spawn("serve", folder, core=core, realtime=realtime)
         try:
             assert process.stdout is not None
             port = int(await process.stdout.readline())
@@ -144,7 +145,13 @@ async def running(core: int) -> AsyncIterator[Server]:
             await process.wait()
 
 
-async def _spawn(*arguments: str, core: int) -> Process:
+def _settle(core: int, realtime: bool) -> None:
+    os.sched_setaffinity(0, {core})
+    if realtime:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+async def _spawn(*arguments: str, core: int, realtime: bool = False) -> Process:
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -154,7 +161,7 @@ async def _spawn(*arguments: str, core: int) -> Process:
         stdout=PIPE,
         stderr=sys.stderr if os.environ.get("GATEWAY_LOG") else asyncio.subprocess.DEVNULL,
         limit=2**28,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        preexec_fn=lambda: _settle(core, realtime),
     )
 
 
@@ -273,12 +280,12 @@ async def _read(stream: Any) -> None:  # an async iterator of events, none of wh
 
 
 async def measure_live(
-    server: Server, core: int, sessions: int, seconds: float, share: float
+    server: Server, core: int, sessions: int, seconds: float, share: float, *, realtime: bool
 ) -> dict[str, Any]:
     """So many sessions at once: processor time of one, lag of the loop, and whether all arrived."""
     ramp_s = min(10.0, sessions / 20)
     arguments = [server.url, str(server.certs), str(sessions), str(seconds + ramp_s), str(ramp_s), str(share)]
-    clients = await _spawn("clients", *arguments, core=core)
+    clients = await _spawn("clients", *arguments, core=core, realtime=realtime)
     assert clients.stdout is not None
     await clients.stdout.readline()
     await asyncio.sleep(ramp_s + 2.0)
@@ -322,17 +329,20 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": cpu_name(),
         "load_average": os.getloadavg()[0],
+        "realtime": options.realtime,
         "live": [],
     }
     for sessions, share in ((options.half, 0.5), (options.full, 1.0)):
         if sessions:
-            async with running(server_core) as server:
-                live = await measure_live(server, client_core, sessions, options.seconds, share)
+            async with running(server_core, realtime=options.realtime) as server:
+                live = await measure_live(
+                    server, client_core, sessions, options.seconds, share, realtime=options.realtime
+                )
             print(json.dumps(live))
             found["live"].append(live)
     if options.memory:
         for name, with_speech in (("idle_bytes", False), ("open_segment_bytes", True)):
-            async with running(server_core) as server:
+            async with running(server_core, realtime=options.realtime) as server:
                 size = await measure_memory(
                     server, client_core, (50, options.memory), with_speech=with_speech
                 )
@@ -361,6 +371,11 @@ def main() -> None:
             "--memory", type=int, default=200, help="sessions of the memory slope; 0 leaves it"
         )
         parser.add_argument("--seconds", type=float, default=30.0, help="of each measurement, at least 10")
+        parser.add_argument(
+            "--realtime",
+            action="store_true",
+            help="before all other work of the machine (SCHED_RR, needs root), where it has any",
+        )
         parser.add_argument("--json", type=Path, help="write the figures here")
         options = parser.parse_args()
         found = asyncio.run(measure(options))
