@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import resources
@@ -34,7 +34,7 @@ from certs.tls import client_context
 from stream_server.app import App, Ready, freeze_loaded
 from stream_server.cli.demo_certs import client_files, ensure_certs
 from stream_server.cli.machine import cpu_name
-from stream_server.client import FinalEvent, Pace, connect, transcribe
+from stream_server.client import CaptionStream, FinalEvent, Pace, connect, transcribe
 from stream_server.client.latency import percentile
 from stream_server.config import load_config
 from stream_server.engine.fake import ranges_text, tag_frames
@@ -52,6 +52,9 @@ VARIANTS = 16
 """Clients begin at so many different places of the speech."""
 SPEECH_OPEN_S = 4.5
 """Of speech that leaves a segment open: it is cut at 5 s."""
+
+SPREAD_S = 2.0
+"""Sessions whose memory is measured begin to speak one after the other over this time."""
 
 
 # ---------------------------------------------------------------- the server's process
@@ -255,23 +258,30 @@ async def hold_all(url: str, certs: Path, with_speech: bool) -> None:
         lambda: asyncio.StreamReaderProtocol(commands), sys.stdin
     )
     audio = speech(1.0, round(SPEECH_OPEN_S * 16_000 / FRAME_SAMPLES), 0)
+    chunks = [audio[i : i + CHUNK_BYTES] for i in range(0, len(audio), CHUNK_BYTES)]
     tls = client_context(certs / "ca.pem", *client_files(Store(certs)))
     async with contextlib.AsyncExitStack() as stack:
         readers = []
         while line := await commands.readline():
-            for _ in range(int(line)):
-                stream = await stack.enter_async_context(connect(url, tls=tls))
-                readers.append(asyncio.create_task(_read(stream)))
-                if with_speech:
-                    await stream.send(audio)
-                    await asyncio.sleep(0.05)
+            streams = [await stack.enter_async_context(connect(url, tls=tls)) for _ in range(int(line))]
+            readers += [asyncio.create_task(_read(stream)) for stream in streams]
+            if with_speech:
+                # Not in step: their partials would wait all at once, each with a copy of the audio.
+                step_s = SPREAD_S / len(streams)
+                await asyncio.gather(*(_send(one, chunks, i * step_s) for i, one in enumerate(streams)))
             await asyncio.sleep(3.0)
             print("open", flush=True)
         for reader in readers:
             reader.cancel()
 
 
-async def _read(stream: Any) -> None:  # an async iterator of events, none of which matters
+async def _send(stream: CaptionStream, chunks: Sequence[bytes], delay_s: float) -> None:
+    await asyncio.sleep(delay_s)
+    async for chunk in Pace(32_000).paced(chunks):
+        await stream.send(chunk)
+
+
+async def _read(stream: CaptionStream) -> None:
     async for _ in stream:
         continue
 
@@ -317,7 +327,7 @@ async def measure_memory(server: Server, core: int, counts: tuple[int, int], *, 
         holder.stdin.write(f"{n_more}\n".encode())
         await holder.stdout.readline()
         sizes.append(server.rss_bytes())
-    holder.stdin.close()
+    holder.kill()
     await holder.wait()
     return (sizes[1] - sizes[0]) / counts[1]
 
