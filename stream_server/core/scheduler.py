@@ -12,6 +12,10 @@ Rules, each a test:
    segment removes the partials of that segment and those before it.
 5. No final is shed: ``submit`` refuses it when ``finals_max`` wait, and the caller tells the client.
 6. ``withdraw`` removes whatever a session has waiting.
+7. Jobs that were under way when the engine died come back by ``restore``, before all others of their
+   kind. Until one of its jobs has come back decoded, such a job's segment is *isolated*: its jobs are
+   decoded alone, so that a window that kills the engine takes nobody along a second time.
+8. No batch waits for company: ``next_batch`` gives what there is.
 """
 
 from collections import OrderedDict
@@ -39,11 +43,13 @@ class Scheduler:
     def __init__(
         self, batch_max: int, finals_max: int, bucket: Callable[[DecodeJob], int] = one_bucket
     ) -> None:
-        self._batch_max = batch_max
+        self.batch_max = batch_max
+        """May be changed at any time: the engine lowers it when its memory is short."""
         self._finals_max = finals_max
         self._bucket = bucket
         self._finals: list[DecodeJob] = []
         self._partials: OrderedDict[SessionId, DecodeJob] = OrderedDict()
+        self._isolated: set[tuple[SessionId, int]] = set()
         self.n_superseded = 0
         """Partials that a newer partial or a final made pointless before they were decoded."""
 
@@ -72,6 +78,32 @@ class Scheduler:
         """Forget everything a session has waiting."""
         self._partials.pop(session, None)
         self._finals = [job for job in self._finals if job.session != session]
+        self._isolated = {key for key in self._isolated if key[0] != session}
+
+    def restore(self, jobs: Sequence[DecodeJob]) -> None:
+        """Queue jobs of a batch that was lost, first and in their order, and isolate their segments.
+
+        The limit of finals does not hold for them: they were let in before. A partial that has been made
+        pointless meanwhile is dropped.
+        """
+        self._isolated.update((job.session, job.segment) for job in jobs)
+        self._finals[:0] = [job for job in jobs if job.final]
+        for job in reversed([job for job in jobs if not job.final]):
+            if self._is_superseded(job):
+                self.n_superseded += 1
+            else:
+                self._partials[job.session] = job
+                self._partials.move_to_end(job.session, last=False)
+
+    def acquit(self, jobs: Sequence[DecodeJob]) -> None:
+        """These jobs were decoded: their segments are isolated no longer."""
+        self._isolated.difference_update((job.session, job.segment) for job in jobs)
+
+    def _is_superseded(self, partial: DecodeJob) -> bool:
+        has_newer = partial.session in self._partials
+        return has_newer or any(
+            final.session == partial.session and final.segment >= partial.segment for final in self._finals
+        )
 
     def next_batch(self) -> Batch | None:
         """Take the jobs to decode next; None when nothing waits."""
@@ -89,12 +121,17 @@ class Scheduler:
 
     def _choose(self, waiting: Sequence[DecodeJob]) -> list[DecodeJob]:
         """The leader and those that go with it; ``waiting`` is oldest first and not empty."""
+        if self._is_isolated(waiting[0]):
+            return [waiting[0]]
         leader_bucket = self._bucket(waiting[0])
         first: list[DecodeJob] = []
         further: list[DecodeJob] = []
         seen: set[SessionId] = set()
         for job in waiting:
-            if self._bucket(job) == leader_bucket:
+            if self._bucket(job) == leader_bucket and not self._is_isolated(job):
                 (further if job.session in seen else first).append(job)
                 seen.add(job.session)
-        return (first + further)[: self._batch_max]
+        return (first + further)[: self.batch_max]
+
+    def _is_isolated(self, job: DecodeJob) -> bool:
+        return (job.session, job.segment) in self._isolated

@@ -103,6 +103,64 @@ def test_withdraw_removes_whatever_a_session_has_waiting() -> None:
     assert batches(scheduler) == [[final("b")], [job("b", 1)]]
 
 
+# ---------------------------------------------------------------- jobs that come back
+
+
+def test_restored_jobs_are_first_of_their_kind_in_their_order_and_each_alone() -> None:
+    scheduler = queue(final("x"), job("y"))
+    scheduler.restore([final("a"), job("b"), final("a", 1), job("c")])
+    assert len(scheduler) == 6
+    alone = [[final("a")], [final("a", 1)], [final("x")], [job("b")], [job("c")], [job("y")]]
+    assert batches(scheduler) == alone
+
+
+def test_isolation_holds_for_all_jobs_of_a_segment_and_for_no_other() -> None:
+    scheduler = queue()
+    scheduler.restore([job("a", 3)])
+    scheduler.submit(final("b"))
+    scheduler.submit(final("a", 3))
+    scheduler.submit(final("a", 4))
+    assert batches(scheduler) == [[final("b"), final("a", 4)], [final("a", 3)]]
+
+
+def test_isolation_ends_when_a_job_of_the_segment_was_decoded_or_its_session_has_left() -> None:
+    scheduler = queue()
+    scheduler.restore([job("a"), job("b")])
+    assert len(batches(scheduler)) == 2
+    scheduler.acquit([job("a")])
+    scheduler.withdraw(SessionId("b"))
+    for name in "abc":
+        scheduler.submit(final(name))
+    assert len(batches(scheduler)) == 1
+
+
+@pytest.mark.parametrize("newer", [job("a", 3, revision=2), job("a", 4), final("a", 3), final("a", 4)])
+def test_a_restored_partial_that_has_been_made_pointless_is_dropped(newer: DecodeJob) -> None:
+    scheduler = queue(newer)
+    scheduler.restore([job("a", 3)])
+    assert (batches(scheduler), scheduler.n_superseded) == ([[newer]], 1)
+
+
+def test_a_restored_partial_outlives_finals_of_segments_before_it_and_of_others() -> None:
+    scheduler = queue(final("a", 2), final("b", 3))
+    scheduler.restore([job("a", 3)])
+    assert batches(scheduler) == [[final("a", 2), final("b", 3)], [job("a", 3)]]
+
+
+def test_restored_finals_are_let_in_beyond_the_limit() -> None:
+    scheduler = queue(final("a"), finals_max=1)
+    scheduler.restore([final("b"), final("c")])
+    with pytest.raises(Overloaded):
+        scheduler.submit(final("d"))
+    assert len(scheduler) == 3
+
+
+def test_a_lower_limit_holds_from_the_next_batch_on() -> None:
+    scheduler = queue(*(final(name) for name in "abcde"))
+    scheduler.batch_max = 2
+    assert [len(batch) for batch in batches(scheduler)] == [2, 2, 1]
+
+
 names = st.sampled_from("abc")
 steps = st.one_of(
     st.builds(job, names, st.integers(0, 3)),
