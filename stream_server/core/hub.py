@@ -139,6 +139,14 @@ class Hub:
             return
         self._attempt(seat, lambda: seat.session.receive_result(result, now_s), now_s)
 
+    def receive_undecodable(self, job: DecodeJob, now_s: float) -> None:
+        """A final that the engine cannot decode."""
+        seat = self._seats.get(job.session)
+        if seat is None:
+            self.n_orphans += 1
+            return
+        self._attempt(seat, lambda: seat.session.receive_undecodable(job, now_s), now_s)
+
     def tick(self, now_s: float) -> None:
         """About once a second: idle clients, clients that do not read, drains that take too long."""
         for seat in list(self._seats.values()):

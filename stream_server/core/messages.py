@@ -136,6 +136,14 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """Something the client should know; the stream goes on."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event of a stream that ended well."""
 
@@ -150,7 +158,7 @@ class Failed:
     error: StreamError
 
 
-ServerEvent = Started | SpeechStarted | Partial | Final | Flushed | Lag | Finished | Failed
+ServerEvent = Started | SpeechStarted | Partial | Final | Flushed | Lag | Warned | Finished | Failed
 
 
 @dataclass(frozen=True, slots=True)

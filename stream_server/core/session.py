@@ -50,6 +50,7 @@ from stream_server.core.messages import (
     Start,
     Started,
     Task,
+    Warned,
 )
 from stream_server.core.settings import SessionSettings
 from stream_server.errors import BadMessage, IdleTimeout, NotSupported, ProtocolViolation, StreamError
@@ -216,6 +217,14 @@ class Session:
                 pending.result = result
                 return self._deliver(now_s)
         raise AssertionError(f"no final is awaited for segment {result.segment}")
+
+    def receive_undecodable(self, job: DecodeJob, now_s: float) -> list[Action]:
+        """Take note that a final has no text: the client is warned, and the stream goes on."""
+        if self._is_closed:
+            return []
+        warning = Warned("segment_undecodable", f"segment {job.segment} could not be decoded; it is empty")
+        empty = job.answered(text="", language=None, now_s=now_s)
+        return [self._send(warning), *self.receive_result(empty, now_s)]
 
     def tick(self, now_s: float) -> list[Action]:
         """Look at the clock; called about once a second."""
@@ -437,5 +446,5 @@ class Session:
         self._n_durable += 1
         return Send(Numbered(event, self._n_durable))
 
-    def _send(self, event: Partial | Lag) -> Send:
+    def _send(self, event: Partial | Lag | Warned) -> Send:
         return Send(Numbered(event, None))

@@ -24,6 +24,7 @@ from stream_server.core.messages import (
     Start,
     Started,
     Task,
+    Warned,
 )
 from stream_server.dialects import schema
 from stream_server.errors import BadMessage, NotSupported, ProtocolViolation, TooLarge, UnsupportedAudio
@@ -133,6 +134,8 @@ def _to_wire(numbered: Numbered, seq: int, trace: Budget | None) -> schema.Serve
             )
         case Lag():
             return schema.LagEvent(seq=seq, behind=seconds(event.behind))
+        case Warned():
+            return schema.WarningEvent(seq=seq, code=event.code, message=event.message)
         case _:
             assert numbered.number is not None, "durable events are numbered by the session"
             return _durable_to_wire(event, seq, numbered.number, trace)

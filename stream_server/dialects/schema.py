@@ -219,10 +219,10 @@ class AckEvent(ServerStruct, frozen=True, kw_only=True, tag="ack"):
 
 
 class WarningEvent(ServerStruct, frozen=True, kw_only=True, tag="warning"):
-    """Defined for later: something the client should know and may ignore."""
+    """Something the client should know and may ignore; the stream goes on."""
 
     code: str
-    """Short name of what it is."""
+    """`segment_undecodable`: the engine cannot decode a segment, whose final is empty."""
     message: str
     """For a person."""
 

@@ -31,6 +31,7 @@ from stream_server.core.messages import (
     SpeechStarted,
     Start,
     Started,
+    Warned,
 )
 from stream_server.core.outbox import Outbox
 from stream_server.core.session import Session
@@ -108,7 +109,7 @@ class World:
         return self.events[first:]
 
     def _record(self, numbered: Numbered) -> None:
-        is_durable = not isinstance(numbered.event, Partial | Lag)
+        is_durable = not isinstance(numbered.event, Partial | Lag | Warned)
         self._n_durable += is_durable
         assert numbered.number == (self._n_durable if is_durable else None)
         self.events.append(numbered.event)

@@ -18,9 +18,10 @@ from stream_server.core.messages import (
     Partial,
     SpeechStarted,
     Started,
+    Warned,
 )
 from stream_server.core.session import Session
-from stream_server.engine.fake import numbered_speech, silence
+from stream_server.engine.fake import numbered_speech, numbers_in, silence
 from stream_server.errors import (
     BadMessage,
     EngineFailed,
@@ -335,3 +336,29 @@ def test_audio_beyond_ten_seconds_turns_reading_off_for_that_client_only() -> No
     world.settle()
     assert client.seat.session.wants_audio
     assert Final not in kinds(client.read())
+
+
+def test_a_segment_that_cannot_be_decoded_is_empty_and_told_and_the_stream_goes_on() -> None:
+    world = HubWorld()
+    client = world.open("a").speak(numbered_speech(range(10))).say(Flush())
+    world.score(client.id)
+    world.hub.receive_undecodable(world.decoder.jobs.pop(), world.now_s)
+    client.speak(numbered_speech(range(10, 20))).say(Finish())
+    world.settle()
+    events = client.read()
+    warned = [event for event in events if isinstance(event, Warned)]
+    assert [event.code for event in warned] == ["segment_undecodable"]
+    finals = [event for event in events if isinstance(event, Final)]
+    assert [(final.segment, numbers_in(final.text)) for final in finals] == [(0, []), (1, [*range(10, 20)])]
+    assert events.index(warned[0]) < events.index(finals[0])
+    assert isinstance(events[-1], Finished)
+
+
+def test_a_segment_of_a_session_that_left_is_dropped_and_counted() -> None:
+    world = HubWorld()
+    client = world.open("a").speak(numbered_speech(range(10))).say(Flush())
+    world.score(client.id)
+    job = world.decoder.jobs[0]
+    world.hub.leave(client.id)
+    world.hub.receive_undecodable(job, world.now_s)
+    assert world.hub.n_orphans == 1
