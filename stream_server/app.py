@@ -10,10 +10,11 @@ import gc
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import assert_never
 
 import uvloop
 
@@ -26,8 +27,10 @@ from stream_server.core.messages import Limits, SessionId
 from stream_server.core.policy import DEFAULT_POLICY
 from stream_server.core.scheduler import Scheduler, one_bucket
 from stream_server.core.settings import ModelFacts, SessionSettings
+from stream_server.core.supervisor import GaveUp, Patience, Report, Restarting, Results, Undecodable
 from stream_server.dialects import schema
 from stream_server.engine.fake import FakeVad
+from stream_server.engine.faults import Faults
 from stream_server.engine.manifest import find_model, read_manifest
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
@@ -50,7 +53,7 @@ TICK_S = 1.0
 CUT_S = 1.0
 """How long a session that did not end by itself gets to read why it is cut off."""
 EXIT_ENGINE_FAILED = 70
-"""EX_SOFTWARE of sysexits.h: the engine died; a supervisor should start the server again."""
+"""EX_SOFTWARE of sysexits.h: the engine was given up; what supervises the server should start it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
         on_ready: Called once connections are accepted.
 
     Returns:
-        Exit code: 0 after a signal, 70 after the engine died.
+        Exit code: 0 after a signal, 70 after the engine was given up.
 
     Raises:
         ConfigError: TLS files or the address cannot be used.
@@ -130,11 +133,18 @@ def freeze_loaded() -> None:
 
 
 class App:
-    """One server."""
+    """One server.
 
-    def __init__(self, config: Config, state: Path) -> None:
+    Args:
+        config: Everything that can be set.
+        state: Folder with ``certs``.
+        faults: What goes wrong in the engine's first, second … process, for tests.
+    """
+
+    def __init__(self, config: Config, state: Path, *, faults: tuple[Faults, ...] = ()) -> None:
         self._config = config
         self._state = state
+        self._faults = faults
         self._files = tls_files(config.tls, state / "certs")
         self._metrics = Metrics()
         self._stop = asyncio.Event()
@@ -147,7 +157,7 @@ class App:
 
     def is_ready(self) -> bool:
         """Whether streams are taken: doors open, engine alive, not stopping."""
-        return self._is_open and not self._stop.is_set()
+        return self._is_open and not self._stop.is_set() and self._engine.status.is_ready
 
     async def run(self, on_ready: Callable[[Ready], None]) -> int:
         """See ``run``; on a loop of the caller's."""
@@ -194,11 +204,14 @@ class App:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
         engine = self._config.engine
         self._model_folder = None if engine.fake else find_model(engine.model, self._state)
-        spec = EngineSpec(self._model_folder, engine.device, engine.threads, engine.batch)
+        spec = EngineSpec(self._model_folder, engine.device, engine.threads, engine.batch, self._faults)
         self._scheduler = Scheduler(
             engine.batch, self._config.limits.waiting_finals, bucket_of(self._model_folder)
         )
-        self._engine = Engine(spec, self._scheduler, self._take_results, self._engine_died)
+        patience = Patience(
+            engine.hang_s, engine.load_s, engine.heartbeat_s, engine.restarts, engine.restarts_within_s
+        )
+        self._engine = Engine(spec, self._scheduler, self._take_report, patience)
         loading = asyncio.create_task(asyncio.to_thread(self._load_vad))
         try:
             facts = await self._engine.start()
@@ -278,6 +291,12 @@ class App:
     def _refresh_metrics(self) -> None:
         self._metrics.partials_superseded.set(self._scheduler.n_superseded)
         self._metrics.orphans.set(self._hub.n_orphans)
+        engine = self._engine.status
+        self._metrics.engine_ready.set(engine.is_ready)
+        self._metrics.engine_batch_max.set(engine.batch_max)
+        self._metrics.engine_canary_s.set(engine.canary_s)
+        self._metrics.engine_silent_s.set(engine.silent_s)
+        self._metrics.engine_out_of_memory.set(engine.n_out_of_memory)
 
     # ------------------------------------------------------------ what the stages report
 
@@ -290,7 +309,25 @@ class App:
         for session, probabilities in scores:
             self._hub.receive_scores(session, probabilities, now_s)
 
-    def _take_results(self, results: list[DecodeResult]) -> None:
+    def _take_report(self, report: Report) -> None:
+        match report:
+            case Results(results):
+                self._take_results(results)
+            case Undecodable(job):
+                _log.error("window_undecodable", extra=fields(session=job.session, segment=job.segment))
+                self._metrics.engine_undecodable.inc()
+                self._hub.receive_undecodable(job, time.monotonic())
+            case Restarting(death, exit_code, n_jobs, pause_s):
+                told = fields(reason=death.value, exit_code=exit_code, jobs_again=n_jobs, pause_s=pause_s)
+                _log.error("engine_restarting", extra=told)
+                self._metrics.engine_restarts.labels(reason=death.value).inc()
+            case GaveUp(death, exit_code):
+                _log.error("engine_given_up", extra=fields(reason=death.value, exit_code=exit_code))
+                self._fail("engine")
+            case _:
+                assert_never(report)
+
+    def _take_results(self, results: Sequence[DecodeResult]) -> None:
         now_s = time.monotonic()
         for result in results:
             hops = result.hops
@@ -302,10 +339,6 @@ class App:
     def _post_vad_failure(self) -> None:
         """VAD thread: it is dead."""
         self._loop.call_soon_threadsafe(self._fail, "vad")
-
-    def _engine_died(self, exit_code: int | None) -> None:
-        _log.error("engine_died", extra=fields(exit_code=exit_code))
-        self._fail("engine")
 
     def _fail(self, stage: str) -> None:
         """A stage is gone for good: end all sessions and the server with a code that says so."""

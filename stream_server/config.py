@@ -104,6 +104,17 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most windows decoded at once."""
     partial_ms: int = 512
     """New audio after which a partial is decoded again."""
+    load_s: float = 300.0
+    """Within which the engine's process must have loaded and warmed up; else it is killed."""
+    hang_s: float = 30.0
+    """A batch may take this long, and ten times as long as the last check for each of its windows; else the
+    process is killed and another one decodes the batch."""
+    heartbeat_s: float = 10.0
+    """Without work, the engine is checked by a known window this often."""
+    restarts: int = 5
+    """Deaths of the engine's process within ``restarts_within_s``; one more ends the server with exit code
+    70."""
+    restarts_within_s: float = 300.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -112,6 +123,11 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("threads", self.threads, 0, 1_024)
         _range("batch", self.batch, 1, 512)
         _range("partial_ms", self.partial_ms, 128, 5_000)
+        _range("load_s", self.load_s, 1, 86_400)
+        _range("hang_s", self.hang_s, 0.1, 86_400)
+        _range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)
+        _range("restarts", self.restarts, 0, 1_000)
+        _range("restarts_within_s", self.restarts_within_s, 1, 86_400)
 
 
 class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

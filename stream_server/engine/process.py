@@ -1,95 +1,130 @@
-"""The engine as the server sees it: jobs in, results out, decoded by a process of its own.
+"""The engine as the server sees it: jobs in, texts out, decoded by a process of its own.
 
-The scheduler lives here, on the loop. One batch at a time is under way: while the worker decodes it,
-newer partials replace older ones in the queue. A thread does the blocking pipe IO. If the worker
-dies, ``on_death`` is called once and no result comes any more.
+``core.supervisor`` decides; here its orders are carried out on the event loop, and its clock is read.
+A worker that dies is replaced, and what it had under way is decoded again: its owner sees a delay.
 """
 
 import asyncio
-import atexit
 import dataclasses
-import multiprocessing
-import queue
-import threading
+import logging
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
 
-from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.core.jobs import DecodeJob
 from stream_server.core.messages import SessionId
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.settings import ModelFacts
-from stream_server.engine.spec import EngineSpec, LoadFailed, Ready
-from stream_server.engine.worker import run_worker
+from stream_server.core.supervisor import (
+    Death,
+    Decode,
+    GaveUp,
+    KillWorker,
+    Order,
+    Patience,
+    Report,
+    Restarting,
+    Results,
+    StartWorker,
+    Supervisor,
+    Undecodable,
+)
+from stream_server.engine.canary import canary_job
+from stream_server.engine.child import Child, Said
+from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, LoadFailed, Ready
 from stream_server.errors import ModelError
+from stream_server.ops.log import fields
+
+_log = logging.getLogger(__name__)
 
 STOP_S = 3.0
 """How long a stopping worker may finish its batch before it is killed."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """What an operator looks at."""
+
+    is_ready: bool
+    batch_max: int
+    """Jobs that are decoded at once; lower than configured while memory is short."""
+    canary_s: float
+    """How long the last check took."""
+    silent_s: float
+    """Since the worker last answered."""
+    n_out_of_memory: int
+
+
 class Engine:
-    """One worker process and the queue before it. All methods on the loop's thread.
+    """One worker process after another and the queue before them. All methods on the loop's thread.
 
     Args:
-        spec: What the worker loads.
+        spec: What a worker loads.
         scheduler: The queue; owned by the engine.
-        on_results: Called on the loop with the results of each batch.
-        on_death: Called on the loop, once, if the worker ends without being asked to; takes its exit
-            code.
+        on_report: Called on the loop with texts and with what happened to workers. After ``GaveUp``
+            nothing comes any more.
+        patience: How long a worker may take, and how often it may die.
     """
 
     def __init__(
         self,
         spec: EngineSpec,
         scheduler: Scheduler,
-        on_results: Callable[[list[DecodeResult]], None],
-        on_death: Callable[[int | None], None],
+        on_report: Callable[[Report], None],
+        patience: Patience,
     ) -> None:
         self._spec = spec
         self._scheduler = scheduler
-        self._on_results = on_results
-        self._on_death = on_death
-        self._is_busy = False
+        self._on_report = on_report
+        self._supervisor = Supervisor(scheduler, canary_job(spec.model), patience)
+        self._child: Child | None = None
+        self._n_started = 0
         self._is_stopping = False
-        self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due_s: float | None = None
+        self._load_error: str | None = None
+        self._n_out_of_memory = 0
+        self._n_out_of_memory_before = 0
 
     async def start(self) -> ModelFacts:
-        """Start the worker and wait until its model is loaded and warm.
+        """Start a worker and wait until its model is loaded and warm and has answered the first canary.
 
         Raises:
             ModelError: The model cannot be loaded, or the worker died while loading it.
         """
         self._loop = asyncio.get_running_loop()
-        # spawn: a forked child of a process with threads and CUDA is not safe.
-        context = multiprocessing.get_context("spawn")
-        self._pipe, child_end = context.Pipe()
-        self._process = context.Process(
-            target=run_worker, args=(child_end, self._spec), name="engine", daemon=True
-        )
+        self._started: asyncio.Future[None] = self._loop.create_future()
+        self._perform(self._supervisor.start(time.monotonic()))
         try:
-            await asyncio.to_thread(self._spawn, child_end)
-            facts = await self._ready()
+            await self._started
         except BaseException:  # A cancelled start, too: nobody would stop the worker.
-            await self._end_process(0.0)
+            await self.stop()
             raise
-        self._loop.add_reader(self._process.sentinel, self._notice_death)
-        self._thread = threading.Thread(target=self._exchange, name="engine-pipe", daemon=True)
-        self._thread.start()
-        return facts
+        return self._facts
 
     async def stop(self) -> None:
-        """Stop the worker; jobs still waiting are dropped."""
+        """Stop the worker, also one that is just being started; jobs still waiting are dropped."""
         self._is_stopping = True
-        self._loop.remove_reader(self._process.sentinel)
-        self._batches.put(None)
-        await self._end_process(STOP_S)
-        await asyncio.to_thread(self._thread.join)
-        self._pipe.close()
+        self._set_timer(None)
+        if self._child is not None:
+            await self._child.stop(STOP_S if self._supervisor.is_ready else 0.0)
 
     @property
     def n_waiting(self) -> int:
         """Jobs in the queue."""
         return len(self._scheduler)
+
+    @property
+    def status(self) -> EngineStatus:
+        """How it is."""
+        return EngineStatus(
+            is_ready=self._supervisor.is_ready and not self._is_stopping,
+            batch_max=self._scheduler.batch_max,
+            canary_s=self._supervisor.canary_s,
+            silent_s=time.monotonic() - self._supervisor.alive_s,
+            n_out_of_memory=self._n_out_of_memory_before + self._n_out_of_memory,
+        )
 
     def submit(self, job: DecodeJob) -> None:
         """Queue a job.
@@ -97,81 +132,112 @@ class Engine:
         Raises:
             Overloaded: See ``Scheduler.submit``.
         """
-        self._scheduler.submit(job)
-        self._pump()
+        self._perform(self._supervisor.submit(job, time.monotonic()))
 
     def withdraw(self, session: SessionId) -> None:
         """Forget a session's waiting jobs; one under way still comes back."""
-        self._scheduler.withdraw(session)
+        self._supervisor.withdraw(session)
 
-    def _spawn(self, child_end: Connection) -> None:
-        self._process.start()
-        # Python ends its daemons by a signal that the worker ignores, and then waits for them: an owner
-        # that dies of a bug without stopping us would hang.
-        atexit.register(self._process.kill)
-        child_end.close()
+    # ------------------------------------------------------------ orders
 
-    async def _end_process(self, patience_s: float) -> None:
-        """Wait for the worker's end, then enforce it."""
-        if self._process.pid is None:
-            return  # It could not be started, or is being started by a thread that nobody waits for.
-        await asyncio.to_thread(self._process.join, patience_s)
-        if self._process.is_alive():
-            self._process.kill()
-            await asyncio.to_thread(self._process.join)
-        atexit.unregister(self._process.kill)
+    def _perform(self, orders: Sequence[Order]) -> None:
+        for order in orders:
+            if self._is_stopping and not isinstance(order, Results):
+                continue
+            match order:
+                case StartWorker():
+                    self._start_child()
+                case Decode(batch):
+                    assert self._child is not None
+                    self._child.send(batch)
+                case KillWorker():
+                    assert self._child is not None
+                    self._child.kill()
+                case Results() | Undecodable() | Restarting() | GaveUp():
+                    self._tell(order)
+                case _:
+                    assert_never(order)
+        self._set_timer(None if self._is_stopping else self._supervisor.due_s)
 
-    async def _ready(self) -> ModelFacts:
-        pipe: Connection = self._pipe
-        try:
-            said: Ready | LoadFailed = await asyncio.to_thread(pipe.recv)
-        except EOFError:
-            await asyncio.to_thread(self._process.join)
-            raise ModelError(
-                f"the engine's process ended while loading the model (exit code {self._process.exitcode}); "
-                "its last words stand above"
-            ) from None
-        if isinstance(said, LoadFailed):
-            await asyncio.to_thread(self._process.join)
-            raise ModelError(said.message)
-        return said.facts
+    def _start_child(self) -> None:
+        faults = self._spec.faults[self._n_started : self._n_started + 1]
+        self._n_started += 1
+        self._n_out_of_memory_before += self._n_out_of_memory
+        self._n_out_of_memory = 0
+        spec = dataclasses.replace(self._spec, faults=faults)
+        self._child = Child(spec, self._take, self._note_end)
+        self._child.start()
 
-    def _pump(self) -> None:
-        if self._is_busy or self._is_stopping:
+    def _tell(self, report: Report) -> None:
+        match report:
+            case GaveUp() if not self._started.done():
+                self._started.set_exception(ModelError(self._why_not(report)))
+            case Undecodable():
+                # Not now: the session that submits the job is in the midst of its actions.
+                self._loop.call_soon(self._on_report, report)
+            case _:
+                self._on_report(report)
+
+    def _why_not(self, report: GaveUp) -> str:
+        if self._load_error is not None:
+            return self._load_error
+        match report.death:
+            case Death.HUNG | Death.STUCK:
+                return "the engine's process took too long to load the model; raise engine.load_s"
+            case Death.OUT_OF_MEMORY:
+                return "the model does not fit into memory; take a smaller one, or lower engine.batch"
+            case _:
+                return (
+                    "the engine's process ended while loading the model "
+                    f"(exit code {report.exit_code}); its last words stand above"
+                )
+
+    # ------------------------------------------------------------ what happens
+
+    def _take(self, said: Said) -> None:
+        now_s = time.monotonic()
+        match said:
+            case Ready():
+                self._facts = said.facts
+                self._perform(self._supervisor.ready(said.batch_max, now_s))
+            case LoadFailed(message):
+                self._load_error = message
+                _log.error("model_unloadable: %s", message)
+            case Decoded():
+                if said.n_out_of_memory > self._n_out_of_memory:
+                    _log.warning("engine_out_of_memory", extra=fields(batch_max=said.batch_max))
+                self._n_out_of_memory = said.n_out_of_memory
+                self._perform(self._supervisor.answered(said.results, said.batch_max, now_s))
+                if self._supervisor.is_ready and not self._started.done():
+                    self._started.set_result(None)
+            case _:
+                assert_never(said)
+
+    def _note_end(self, exit_code: int | None) -> None:
+        self._child = None
+        if not self._is_stopping:
+            death = Death.UNLOADABLE if self._load_error is not None else death_of(exit_code)
+            self._perform(self._supervisor.ended(death, exit_code, time.monotonic()))
+            self._load_error = None
+
+    def _set_timer(self, due_s: float | None) -> None:
+        if due_s == self._timer_due_s:
             return
-        batch = self._scheduler.next_batch()
-        if batch is not None:
-            self._is_busy = True
-            now_s = time.monotonic()
-            stamped = (
-                dataclasses.replace(job, hops=dataclasses.replace(job.hops, batched_s=now_s))
-                for job in batch.jobs
-            )
-            self._batches.put(Batch(tuple(stamped)))
+        self._timer_due_s = due_s
+        if self._timer is not None:
+            self._timer.cancel()
+        if due_s is not None:
+            self._timer = self._loop.call_later(due_s - time.monotonic(), self._tick)
 
-    def _finish_batch(self, results: list[DecodeResult]) -> None:
-        self._is_busy = False
-        self._pump()
-        self._on_results(results)
+    def _tick(self) -> None:
+        self._timer_due_s = None
+        self._perform(self._supervisor.tick(time.monotonic()))
 
-    def _notice_death(self) -> None:
-        self._loop.remove_reader(self._process.sentinel)
-        self._is_stopping = True
-        self._process.join()
-        # What the worker sent before it died reaches the loop first. The pipe has ended: no long wait.
-        self._batches.put(None)
-        self._thread.join()
-        self._loop.call_soon(self._on_death, self._process.exitcode)
 
-    def _exchange(self) -> None:
-        """Thread: one batch to the worker, its results back, until stopped or the worker is gone."""
-        while True:
-            batch = self._batches.get()
-            try:
-                self._pipe.send(batch)
-                if batch is None:
-                    return
-                results = self._pipe.recv()
-            except (EOFError, OSError):
-                return  # The loop learns of the death from the process's sentinel.
-            self._loop.call_soon_threadsafe(self._finish_batch, results)
+def death_of(exit_code: int | None) -> Death:
+    """What a worker's exit code says of its end."""
+    if exit_code == ExitCode.OUT_OF_MEMORY:
+        return Death.OUT_OF_MEMORY
+    if exit_code == ExitCode.ACCELERATOR:
+        return Death.ACCELERATOR
+    return Death.KILLED if exit_code is not None and exit_code < 0 else Death.CRASHED

@@ -1,9 +1,12 @@
-"""What the engine's process is told when it starts, and what it says when it is ready. Values only."""
+"""What the engine's process is told when it starts, what it says, and by which code it ends. Values only."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
+from stream_server.core.jobs import DecodeResult
 from stream_server.core.settings import ModelFacts
+from stream_server.engine.faults import Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,8 @@ class EngineSpec:
     threads: int
     """Torch threads of the engine's process; 0 is all cores but one."""
     batch_max: int
+    faults: tuple[Faults, ...] = ()
+    """What goes wrong in the first, second … process; for tests, no configuration reaches it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,8 @@ class Ready:
     """The model is loaded and warm."""
 
     facts: ModelFacts
+    batch_max: int
+    """Jobs that fit in memory at once, as far as the warm-up tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +38,28 @@ class LoadFailed:
     """The model cannot be loaded; the message is for the operator."""
 
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The answer to one batch."""
+
+    results: list[DecodeResult]
+    """In the order and number of its jobs."""
+    batch_max: int
+    """Jobs to send at once from here on."""
+    n_out_of_memory: int
+    """Times that memory ran out, since the process started."""
+
+
+class ExitCode(IntEnum):
+    """How the engine's process ends by itself; a signal makes it negative, any other error is 1.
+
+    Apart from those of ``sysexits.h``, which the server ends by.
+    """
+
+    STOPPED = 0
+    OUT_OF_MEMORY = 3
+    """Not even one window fits, or the model does not."""
+    ACCELERATOR = 4
+    """The device reported an error that lasts until the process ends."""

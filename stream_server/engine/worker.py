@@ -1,18 +1,29 @@
-"""What runs in the engine's process: load, say so, then batch in, results out, until told to stop.
+"""What runs in the engine's process: load, say so, then batch in, answer out, until told to stop.
 
-Stateless between batches. Any exception ends the process: the parent sees it and acts.
+Stateless between batches. Running out of memory is dealt with here; any other exception ends the
+process: the parent sees it and acts.
 """
 
+import gc
 import os
 import signal
+import sys
 import time
+import traceback
 from dataclasses import replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from stream_server.core.jobs import Batch
 from stream_server.engine.fake import FakeTranscriber
-from stream_server.engine.spec import EngineSpec, LoadFailed, Ready
+from stream_server.engine.faults import FaultyTranscriber
+from stream_server.engine.memory import (
+    OutOfMemory,
+    ThriftyTranscriber,
+    is_accelerator_error,
+    is_out_of_memory,
+)
+from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, LoadFailed, Ready
 from stream_server.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,32 +36,19 @@ def run_worker(pipe: Connection, spec: EngineSpec) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        transcriber = _load(spec)
+        _load_and_serve(pipe, spec)
     except ModelError as exc:
         pipe.send(LoadFailed(str(exc)))
-        return
-    pipe.send(Ready(transcriber.facts))
-    _serve(pipe, transcriber)
+    except Exception as exc:
+        code = _exit_code(exc)
+        if code is None:
+            raise
+        _end(code)
 
 
-def _load(spec: EngineSpec) -> "Transcriber":
-    if spec.model is None:
-        return FakeTranscriber()
-    # Read by OpenMP when torch is imported. Threads that spin while they wait take the core from the thread
-    # they wait for: on 2 cores under load a 3 s window took 62 ms with this and 100 to 1,600 ms without
-    # (2026-11-21, demo-en, two threads).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # torch takes seconds to import; the fake is for tests that start many servers.
-    from stream_server.engine.threads import set_torch_threads
-    from stream_server.engine.transcriber import WhisperTranscriber, warm_up
-
-    set_torch_threads(spec.threads)
-    transcriber = WhisperTranscriber(spec.model, spec.device)
-    warm_up(transcriber, spec.batch_max)
-    return transcriber
-
-
-def _serve(pipe: Connection, transcriber: "Transcriber") -> None:
+def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
+    transcriber = _load(spec)
+    pipe.send(Ready(transcriber.facts, transcriber.limit.now))
     while True:
         try:
             batch: Batch | None = pipe.recv()
@@ -60,4 +58,49 @@ def _serve(pipe: Connection, transcriber: "Transcriber") -> None:
             return
         started_s = time.monotonic()
         results = transcriber.transcribe(batch)
-        pipe.send([replace(one, hops=replace(one.hops, started_s=started_s)) for one in results])
+        results = [replace(one, hops=replace(one.hops, started_s=started_s)) for one in results]
+        pipe.send(Decoded(results, transcriber.limit.now, transcriber.n_out_of_memory))
+
+
+def _load(spec: EngineSpec) -> ThriftyTranscriber:
+    if spec.model is None:
+        return _equip(FakeTranscriber(), spec)
+    # Read by OpenMP when torch is imported. Threads that spin while they wait take the core from the thread
+    # they wait for: on 2 cores under load a 3 s window took 62 ms with this and 100 to 1,600 ms without
+    # (2026-11-21, demo-en, two threads).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch takes seconds to import; the fake is for tests that start many servers.
+    from stream_server.engine.threads import set_torch_threads
+    from stream_server.engine.transcriber import WhisperTranscriber, warm_up
+
+    set_torch_threads(spec.threads)
+    transcriber = _equip(WhisperTranscriber(spec.model, spec.device), spec)
+    warm_up(transcriber, spec.batch_max)
+    return transcriber
+
+
+def _equip(transcriber: "Transcriber", spec: EngineSpec) -> ThriftyTranscriber:
+    for faults in spec.faults:
+        transcriber = FaultyTranscriber(transcriber, faults)
+    return ThriftyTranscriber(transcriber, spec.batch_max, _free if spec.model is not None else gc.collect)
+
+
+def _free() -> None:
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()  # Does nothing where CUDA was not used.
+
+
+def _exit_code(error: Exception) -> ExitCode | None:
+    """The code that tells the parent what happened; None leaves it to Python."""
+    if isinstance(error, OutOfMemory) or is_out_of_memory(error):
+        return ExitCode.OUT_OF_MEMORY
+    return ExitCode.ACCELERATOR if is_accelerator_error(error) else None
+
+
+def _end(code: ExitCode) -> NoReturn:
+    """End at once: after such an error the clean-up of CUDA's libraries may hang."""
+    traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(code)

@@ -56,12 +56,39 @@ class Metrics:
         self.orphans = Gauge(
             "stt_orphan_results", "Scores and results for sessions already gone", registry=self.registry
         )
+        self.engine_restarts = Counter(
+            "stt_engine_restarts",
+            "Engine processes that died and were replaced, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.engine_undecodable = Counter(
+            "stt_engine_undecodable",
+            "Segments that killed the engine and got an empty final",
+            registry=self.registry,
+        )
+        self.engine_ready = self._gauge("stt_engine_ready", "1 while the engine takes jobs")
+        self.engine_batch_max = self._gauge(
+            "stt_engine_batch_max", "Windows decoded at once; below engine.batch while memory is short"
+        )
+        self.engine_out_of_memory = self._gauge(
+            "stt_engine_out_of_memory", "Times that the engine ran out of memory"
+        )
+        self.engine_canary_s = self._gauge(
+            "stt_engine_canary_seconds", "How long the engine's last check took"
+        )
+        self.engine_silent_s = self._gauge(
+            "stt_engine_heartbeat_age_seconds", "Since the engine last answered"
+        )
         self.crl_next_update = Gauge(
             "stt_crl_next_update_timestamp_seconds",
             "When the CRL expires and refuses all",
             registry=self.registry,
         )
         self.loop_lag_s = self._histogram("stt_event_loop_lag_seconds", "Lateness of the one-second tick")
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, registry=self.registry)
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, registry=self.registry, buckets=_LATENCY_S)

@@ -81,14 +81,14 @@ async def test_sigterm_delivers_the_finals_closes_with_1001_and_exits_0(pki: Pki
     assert client.socket.close_code == 1001
 
 
-async def test_a_dead_engine_ends_sessions_with_engine_failed_and_the_server_with_70(
+async def test_an_engine_that_dies_too_often_ends_sessions_with_engine_failed_and_the_server_with_70(
     pki: Pki, source: ClientPair
 ) -> None:
-    with live_server(pki) as server:
+    with live_server(pki, engine={"restarts": 0}) as server:
         async with wire(server.url, pki, source) as client:
             await client.send(START, numbered_speech(range(20)).tobytes())
             await client.receive("speech_started")
-            os.kill(server.app._engine._process.pid or 0, signal.SIGKILL)
+            server.worker.kill()
             events = await client.rest_or_error()
         assert events[-1]["code"] == "engine_failed"
         assert client.socket.close_code == 1011
@@ -97,7 +97,7 @@ async def test_a_dead_engine_ends_sessions_with_engine_failed_and_the_server_wit
 
 def test_no_process_and_no_thread_is_left_behind(pki: Pki) -> None:
     with live_server(pki) as server:
-        engine = server.app._engine._process
+        engine = server.worker
         vad = server.app._vad._thread
     assert not vad.is_alive()
     assert engine.exitcode == 0

@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from certs.tls import client_context
 from stream_server.app import App, Ready
 from stream_server.config import load_config
 from stream_server.engine.fake import silence
+from stream_server.engine.faults import Faults
 
 GENEROUS = {"sessions_per_identity": 1000, "connects_per_minute": 100_000}
 """Tests open many sessions with one certificate."""
@@ -31,12 +33,16 @@ STOP_S = 30
 class LiveServer:
     """One running server; see ``live_server``."""
 
-    def __init__(self, state: Path, flags: Mapping[str, Mapping[str, object]]) -> None:
-        merged = {"engine": {"fake": True}, **flags}
+    def __init__(
+        self, state: Path, flags: Mapping[str, Mapping[str, object]], faults: tuple[Faults, ...] = ()
+    ) -> None:
+        merged = dict(flags)
+        merged["engine"] = {"fake": True, **flags.get("engine", {})}
         merged["server"] = {"port": 0, **flags.get("server", {})}
         merged["limits"] = {**GENEROUS, **flags.get("limits", {})}
         self.config = load_config(None, merged)
         self._state = state
+        self._faults = faults
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="live-server")
         self.exit_code: int | None = None
@@ -52,7 +58,7 @@ class LiveServer:
 
     async def _serve(self) -> int:
         self.loop = asyncio.get_running_loop()
-        self.app = App(self.config, self._state)
+        self.app = App(self.config, self._state, faults=self._faults)
         return await self.app.run(self._note_ready)
 
     def _note_ready(self, ready: Ready) -> None:
@@ -91,15 +97,30 @@ class LiveServer:
         await asyncio.wait_for(asyncio.wrap_future(future), 20)
 
     @property
+    def worker(self) -> BaseProcess:
+        """The engine's process."""
+        child = self.app._engine._child
+        assert child is not None
+        return child._process
+
+    @property
     def url(self) -> str:
         """Of the native protocol."""
         return f"wss://localhost:{self.ready.addresses[0][1]}/v1/stream"
 
 
 @contextmanager
-def live_server(pki: Pki, **flags: Mapping[str, object]) -> Iterator[LiveServer]:
-    """Run a server for a ``with`` block; keyword arguments are configuration sections."""
-    server = LiveServer(pki.store.folder.parent, flags)
+def live_server(
+    pki: Pki, *, faults: tuple[Faults, ...] = (), **flags: Mapping[str, object]
+) -> Iterator[LiveServer]:
+    """Run a server for a ``with`` block.
+
+    Args:
+        pki: Its certificates.
+        faults: What goes wrong in the engine's first, second … process.
+        flags: Configuration sections.
+    """
+    server = LiveServer(pki.store.folder.parent, flags, faults)
     server.start()
     try:
         yield server

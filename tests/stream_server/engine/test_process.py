@@ -4,6 +4,7 @@ A worker is held by SIGSTOP, so that what happens while it is busy needs no luck
 """
 
 import asyncio
+import dataclasses
 import gc
 import multiprocessing
 import os
@@ -27,13 +28,18 @@ from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.settings import ModelFacts
+from stream_server.core.supervisor import Death, GaveUp, Patience, Report, Restarting, Results, Undecodable
 from stream_server.engine import process
 from stream_server.engine.fake import numbered_speech
+from stream_server.engine.faults import Fault, Faults
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 from stream_server.errors import ModelError, Overloaded
 
 FAKE = EngineSpec(model=None, device="cpu", threads=1, batch_max=4)
+MORTAL = Patience(restarts=0)
+"""The first death is the end."""
+KILLED = GaveUp(Death.KILLED, -signal.SIGKILL)
 PATIENCE_S = 30
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -69,22 +75,20 @@ def engine_threads() -> list[str]:
 class Harness:
     """A running engine and all that it reported, in order."""
 
-    def __init__(self, *, finals_max: int = 100) -> None:
-        self.events: list[DecodeResult | int | None] = []
+    def __init__(
+        self, *, finals_max: int = 100, patience: Patience = MORTAL, faults: tuple[Faults, ...] = ()
+    ) -> None:
+        self.events: list[DecodeResult | Report] = []
         self._changed = asyncio.Event()
         scheduler = Scheduler(FAKE.batch_max, finals_max)
-        self.engine = Engine(FAKE, scheduler, self._take, self._die)
+        spec = dataclasses.replace(FAKE, faults=faults)
+        self.engine = Engine(spec, scheduler, self._take, patience)
 
-    def _take(self, results: list[DecodeResult]) -> None:
-        assert results
-        self.events.extend(results)
+    def _take(self, report: Report) -> None:
+        self.events.extend(report.results if isinstance(report, Results) else [report])
         self._changed.set()
 
-    def _die(self, exit_code: int | None) -> None:
-        self.events.append(exit_code)
-        self._changed.set()
-
-    async def events_when(self, n_events: int) -> list[DecodeResult | int | None]:
+    async def events_when(self, n_events: int) -> list[DecodeResult | Report]:
         while len(self.events) < n_events:
             self._changed.clear()
             await self._changed.wait()
@@ -101,8 +105,8 @@ class Harness:
 
 
 @asynccontextmanager
-async def running(*, finals_max: int = 100) -> AsyncIterator[Harness]:
-    harness = Harness(finals_max=finals_max)
+async def running(**options: Any) -> AsyncIterator[Harness]:
+    harness = Harness(**options)
     await harness.engine.start()
     try:
         yield harness
@@ -289,39 +293,38 @@ def test_nothing_is_decoded_after_stop(run: Run) -> None:
         async with running() as harness:
             pass
         harness.engine.submit(job(1))
-        assert harness.engine.n_waiting == 1
-        assert harness.events == []
+        assert (workers(), harness.events) == ([], [])
 
     run(main())
 
 
-# ---------------------------------------------------------------- death
+# ---------------------------------------------------------------- a death that is the last
 
 
 def test_the_death_of_an_idle_worker_is_told_once_with_its_exit_code(run: Run) -> None:
     async def main() -> None:
         async with running() as harness:
             harness.signal(signal.SIGKILL)
-            assert await harness.events_when(1) == [-signal.SIGKILL]
+            assert await harness.events_when(1) == [KILLED]
             assert workers() == []
             harness.engine.submit(job(1))
             harness.engine.withdraw(SessionId("one"))
-        assert harness.events == [-signal.SIGKILL]
+        assert harness.events == [KILLED]
         assert engine_threads() == []
 
     run(main())
 
 
-def test_the_death_of_a_busy_worker_is_told_and_its_batch_does_not_come(run: Run) -> None:
+def test_the_death_of_a_busy_worker_is_told_and_its_batch_waits_again(run: Run) -> None:
     async def main() -> None:
         async with running() as harness:
             harness.signal(signal.SIGSTOP)
             for number in range(3):
                 harness.engine.submit(job(number))
             harness.signal(signal.SIGKILL)
-            assert await harness.events_when(1) == [-signal.SIGKILL]
-            assert harness.engine.n_waiting == 2
-        assert harness.events == [-signal.SIGKILL]
+            assert await harness.events_when(1) == [KILLED]
+            assert harness.engine.n_waiting == 3
+        assert harness.events == [KILLED]
 
     run(main())
 
@@ -332,7 +335,7 @@ def test_the_death_of_a_worker_that_reads_no_more_frees_the_sender(run: Run) -> 
             harness.signal(signal.SIGSTOP)
             harness.engine.submit(decode_job(bytes(2_000_000)))
             harness.signal(signal.SIGKILL)
-            assert await harness.events_when(1) == [-signal.SIGKILL]
+            assert await harness.events_when(1) == [KILLED]
 
     run(main())
 
@@ -344,11 +347,132 @@ def test_what_was_decoded_before_death_is_told_before_it_and_nothing_after(run: 
                 harness.engine.submit(job(number))
             await harness.events_when(1)
             harness.signal(signal.SIGKILL)
-            while not harness.events or harness.events[-1] != -signal.SIGKILL:
+            while not harness.events or harness.events[-1] != KILLED:
                 await harness.events_when(len(harness.events) + 1)
-        *results, exit_code = harness.events
-        assert exit_code == -signal.SIGKILL
+        *results, end = harness.events
+        assert end == KILLED
         assert [result.text for result in harness.results] == [str(n) for n in range(len(results))]
+
+    run(main())
+
+
+# ---------------------------------------------------------------- deaths that are not
+
+
+def numbers(n_first: int, n_end: int) -> list[str]:
+    return [str(number) for number in range(n_first, n_end)]
+
+
+@pytest.mark.parametrize(
+    ("fault", "death"),
+    [
+        (Fault.KILL, Death.KILLED),
+        (Fault.STOP, Death.HUNG),
+        (Fault.ERROR, Death.CRASHED),
+        (Fault.ACCELERATOR, Death.ACCELERATOR),
+    ],
+)
+@pytest.mark.parametrize("run", [asyncio.new_event_loop], indirect=True)
+def test_what_a_dying_worker_had_under_way_is_decoded_by_the_next_once_and_in_order(
+    run: Run, fault: Fault, death: Death, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        async with running(patience=Patience(hang_s=0.3), faults=(Faults(at={3: fault}),)) as harness:
+            for number in range(40):
+                harness.engine.submit(job(number, session=f"s{number % 7}"))
+            await harness.events_when(41)
+        restarts = [event for event in harness.events if not isinstance(event, DecodeResult)]
+        assert [(r.death, r.n_jobs) for r in restarts if isinstance(r, Restarting)] == [(death, 4)]
+        assert [result.text for result in harness.results] == numbers(0, 40)
+        assert workers() == []
+
+    run(main())
+    told = capfd.readouterr().err
+    assert ("Traceback" in told) == (fault in (Fault.ERROR, Fault.ACCELERATOR))
+
+
+def test_a_worker_that_reads_the_canary_otherwise_is_replaced_before_it_gets_a_job(run: Run) -> None:
+    async def main() -> None:
+        lies = (Faults(wrong_canaries=frozenset({2})), Faults(wrong_canaries=frozenset({1})))
+        async with running(patience=Patience(heartbeat_s=0.05), faults=lies) as harness:
+            await harness.events_when(2)
+            harness.engine.submit(job(1))
+            await harness.events_when(3)
+        *restarts, result = harness.events
+        assert [r.death for r in restarts if isinstance(r, Restarting)] == [Death.WRONG_ANSWER] * 2
+        assert isinstance(result, DecodeResult)
+        assert result.text == "1"
+
+    run(main())
+
+
+def test_a_window_that_kills_is_reported_and_takes_no_other_along(run: Run) -> None:
+    async def main() -> None:
+        deadly = Faults(deadly=numbered_speech([5]).tobytes())
+        async with running(faults=(deadly,) * 4, patience=Patience()) as harness:
+            for number in range(12):
+                harness.engine.submit(job(number))
+            await harness.events_when(3 + 12)
+        undecodable = [event.job.segment for event in harness.events if isinstance(event, Undecodable)]
+        assert undecodable == [5]
+        assert [r.text for r in harness.results] == [text for text in numbers(0, 12) if text != "5"]
+        assert sum(isinstance(event, Restarting) for event in harness.events) == 3
+
+    run(main())
+
+
+def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(run: Run) -> None:
+    async def main() -> None:
+        faults = Faults(at={2: Fault.OUT_OF_MEMORY, 5: Fault.OUT_OF_MEMORY})
+        async with running(patience=Patience(), faults=(faults,)) as harness:
+            for number in range(20):
+                harness.engine.submit(job(number))
+            await harness.events_when(20)
+            assert harness.engine.status.batch_max == 1
+            assert harness.engine.status.n_out_of_memory == 2
+        assert [result.text for result in harness.results] == numbers(0, 20)
+
+    run(main())
+
+
+def test_a_withdrawn_session_is_not_decoded_again(run: Run) -> None:
+    async def main() -> None:
+        async with running(patience=Patience()) as harness:
+            harness.signal(signal.SIGSTOP)
+            harness.engine.submit(job(0, "leaving"))
+            harness.engine.submit(job(1, "leaving"))
+            harness.engine.submit(job(2, "staying"))
+            harness.engine.withdraw(SessionId("leaving"))
+            harness.signal(signal.SIGKILL)
+            await harness.events_when(2)
+        assert [result.text for result in harness.results] == ["2"]
+
+    run(main())
+
+
+def test_an_engine_is_not_ready_while_its_worker_is_replaced(run: Run) -> None:
+    async def main() -> None:
+        async with running(patience=Patience()) as harness:
+            assert harness.engine.status.is_ready
+            harness.signal(signal.SIGKILL)
+            await harness.events_when(1)
+            assert not harness.engine.status.is_ready
+            harness.engine.submit(job(1))
+            await harness.events_when(2)
+            assert harness.engine.status.is_ready
+
+    run(main())
+
+
+@pytest.mark.parametrize("n_workers", [0, 1], ids=["in the pause", "while the next is started"])
+def test_a_stop_during_a_restart_leaves_nothing(run: Run, n_workers: int) -> None:
+    async def main() -> None:
+        async with running(patience=Patience()) as harness:
+            harness.signal(signal.SIGKILL)
+            await harness.events_when(1)
+            while len(workers()) < n_workers:  # noqa: ASYNC110  # nothing tells when a child process appears
+                await asyncio.sleep(0)
+        assert (workers(), engine_threads()) == ([], [])
 
     run(main())
 
@@ -360,7 +484,7 @@ def start_error(run: Run, spec: EngineSpec) -> str:
     caught: list[str] = []
 
     async def main() -> None:
-        engine = Engine(spec, Scheduler(4, 4), lambda results: None, lambda exit_code: None)
+        engine = Engine(spec, Scheduler(4, 4), lambda report: None, Patience())
         with pytest.raises(ModelError) as error:
             await engine.start()
         caught.append(str(error.value))
@@ -406,12 +530,13 @@ def test_a_start_that_is_cancelled_leaves_no_process(run: Run) -> None:
 OWNER = """
 import asyncio, multiprocessing, os, sys
 from stream_server.core.scheduler import Scheduler
+from stream_server.core.supervisor import Patience
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 
 async def main():
     spec = EngineSpec(model=None, device="cpu", threads=1, batch_max=4)
-    engine = Engine(spec, Scheduler(4, 4), print, print)
+    engine = Engine(spec, Scheduler(4, 4), print, Patience())
     await engine.start()
     (worker,) = multiprocessing.active_children()
     print(worker.pid, flush=True)
