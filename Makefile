@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check test cov demo serve demo-model parity clean
+.PHONY: help setup fmt check test faults soak cov demo serve demo-model parity clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,12 @@ serve: $(VENV)/.base ## run the server with the demo's certificates until Ctrl-C
 test: $(VENV)/.dev ## run the tests
 	@echo "==> tests"
 	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest
+
+faults: $(VENV)/.dev ## kill, stop and starve the engine under 20 streams: nothing lost, nothing doubled
+	@$(BIN)/python -m pytest -q -s tests/endurance/faults.py
+
+soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOBS=... for another number)
+	@$(BIN)/python -m pytest -q -s tests/endurance/soak.py
 
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing

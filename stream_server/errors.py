@@ -13,7 +13,7 @@
      │    ├── IdleTimeout          1008  nothing sent for the idle time
      │    ├── SlowReader           1013  events pile up unread
      │    ├── Overloaded           1013  no room for this session or its work
-     │    ├── EngineFailed         1011  the decoder died
+     │    ├── EngineFailed         1011  the decoder died too often
      │    ├── InternalError        1011  a bug of ours; details are in the log only
      │    └── ShuttingDown         1001  the server is going away
      ├── ConfigError            at start: names the file and the key
@@ -102,7 +102,7 @@ class Overloaded(StreamError):
 
 
 class EngineFailed(StreamError):
-    """Raised when the decoder died; nothing can be transcribed until the server is started again."""
+    """Raised when the decoder was given up; nothing can be transcribed until the server is started again."""
 
     code = "engine_failed"
     close_code = 1011

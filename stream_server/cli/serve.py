@@ -64,7 +64,7 @@ def serve(
     Needs certificates in the state folder: make them with `stream-server certs init`, then
     `stream-server certs server NAME` and `stream-server certs client NAME --role source`.
     Flags win over the configuration file. Exit codes: 0 stopped, 1 wrong configuration, certificates or
-    model, 70 the engine died.
+    model, 70 the engine died too often.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     flags: dict[str, dict[str, object]] = {

@@ -9,6 +9,7 @@ import atexit
 import functools
 import logging
 import multiprocessing
+import multiprocessing.process
 import queue
 import threading
 from collections.abc import Callable
@@ -68,7 +69,10 @@ class Child:
             self._process.kill()
 
     async def stop(self, patience_s: float) -> None:
-        """Let the process finish its batch, but no longer than ``patience_s``, then enforce its end."""
+        """Let the process finish its batch, but no longer than ``patience_s``, then enforce its end.
+
+        A process that cannot even be killed is left behind after ``KILL_S``.
+        """
         self._outgoing.put(None)
         for wait_s in (patience_s, KILL_S):
             try:
@@ -79,6 +83,8 @@ class Child:
             else:
                 return
         _log.error("engine_process_stays")
+        # Python waits for its children before it exits, and would wait for this one for ever.
+        multiprocessing.process._children.discard(self._process)  # type: ignore[attr-defined]  # no public way
 
     # ------------------------------------------------------------ loop
 

@@ -2,68 +2,22 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from live_server import START, live_server, wire
 from pki import ClientPair, Pki
+from serve_command import FAKE, address_printed, serve
 
 from stream_server.app import EXIT_ENGINE_FAILED
 from stream_server.engine.fake import numbered_speech, numbers_in
 from stream_server.engine.manifest import embedded_model
-
-
-@contextmanager
-def serve(
-    pki: Pki, config: str, *arguments: str, before: Sequence[str] = ()
-) -> Iterator["subprocess.Popen[str]"]:
-    """``stream-server serve`` as an operator runs it, with another command before it if wanted."""
-    state = pki.store.folder.parent
-    path = state / f"config-{time.monotonic_ns()}.toml"
-    path.write_text(config)
-    command = [
-        sys.executable,
-        "-m",
-        "stream_server",
-        "serve",
-        "--state-dir",
-        str(state),
-        "--config",
-        str(path),
-    ]
-    process = subprocess.Popen(
-        [*before, *command, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "300"},
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-FAKE = "[engine]\nfake = true\n[server]\nport = 0\n"
-
-
-def address_printed(process: "subprocess.Popen[str]") -> str:
-    """The URL that ``serve`` prints once it is ready."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if match := re.search(r"wss://\S+", line):
-            return match.group().replace("127.0.0.1", "localhost")
-    raise AssertionError(process.communicate()[1])
 
 
 async def test_sigterm_delivers_the_finals_closes_with_1001_and_exits_0(pki: Pki, source: ClientPair) -> None:

@@ -29,7 +29,7 @@ from stream_server.core.messages import SessionId
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.settings import ModelFacts
 from stream_server.core.supervisor import Death, GaveUp, Patience, Report, Restarting, Results, Undecodable
-from stream_server.engine import process
+from stream_server.engine import child, process
 from stream_server.engine.fake import numbered_speech
 from stream_server.engine.faults import Fault, Faults
 from stream_server.engine.process import Engine
@@ -288,6 +288,29 @@ def test_a_worker_that_does_not_finish_its_batch_is_killed(run: Run, monkeypatch
     run(main())
 
 
+@pytest.mark.parametrize("run", [asyncio.new_event_loop], indirect=True)
+def test_a_process_that_cannot_be_killed_is_left_behind_and_holds_nobody_up(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(process, "STOP_S", 0.1)
+    monkeypatch.setattr(child, "KILL_S", 0.1)
+
+    async def main() -> None:
+        async with running() as harness:
+            (worker,) = workers()
+            harness.signal(signal.SIGSTOP)
+            harness.engine.submit(job(1))
+            # To the engine, what SIGKILL does not end and what it does not reach are the same.
+            monkeypatch.setattr(child.Child, "kill", lambda self: None)
+        assert workers() == []
+        assert "engine_process_stays" in caplog.text
+        worker.kill()
+        while engine_threads():  # noqa: ASYNC110  # the thread ends with the process, and tells nobody
+            await asyncio.sleep(0.01)
+
+    run(main())
+
+
 def test_nothing_is_decoded_after_stop(run: Run) -> None:
     async def main() -> None:
         async with running() as harness:
@@ -480,11 +503,11 @@ def test_a_stop_during_a_restart_leaves_nothing(run: Run, n_workers: int) -> Non
 # ---------------------------------------------------------------- a start that fails
 
 
-def start_error(run: Run, spec: EngineSpec) -> str:
+def start_error(run: Run, spec: EngineSpec, patience: Patience | None = None) -> str:
     caught: list[str] = []
 
     async def main() -> None:
-        engine = Engine(spec, Scheduler(4, 4), lambda report: None, Patience())
+        engine = Engine(spec, Scheduler(4, 4), lambda report: None, patience or Patience())
         with pytest.raises(ModelError) as error:
             await engine.start()
         caught.append(str(error.value))
@@ -509,6 +532,11 @@ def test_a_worker_that_dies_while_loading_is_an_error_with_its_exit_code(
     message = start_error(run, EngineSpec(Path("unread"), "cpu", -1, 4))
     assert "ended while loading the model (exit code 1)" in message
     assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("run", [asyncio.new_event_loop], indirect=True)
+def test_a_worker_that_loads_too_long_is_an_error_that_names_the_setting(run: Run) -> None:
+    assert "engine.load_s" in start_error(run, FAKE, Patience(load_s=0.0))
 
 
 def test_a_start_that_is_cancelled_leaves_no_process(run: Run) -> None:
