@@ -111,8 +111,8 @@ class Child:
     def _run(self) -> None:
         try:
             self._process.start()
-        except OSError as exc:  # No memory or no process is left.
-            _log.error("engine_process_not_started: %s", exc.strerror)
+        except Exception:  # No memory or no process is left, or whatever else: its owner waits for an answer.
+            _log.exception("engine_process_not_started")
             self._child_end.close()
             self._post(functools.partial(self._finish, None))
             return
