@@ -31,7 +31,7 @@ import uvloop
 
 from certs.store import Store
 from certs.tls import client_context
-from stream_server.app import App, Ready, freeze_loaded
+from stream_server.app import App, Ready
 from stream_server.cli.demo_certs import client_files, ensure_certs
 from stream_server.cli.machine import cpu_name
 from stream_server.client import CaptionStream, FinalEvent, Pace, connect, transcribe
@@ -41,6 +41,7 @@ from stream_server.engine.fake import ranges_text, tag_frames
 from stream_server.engine.threads import set_torch_threads
 from stream_server.load.stream_audio import make_noise
 from stream_server.load.usage import read_usage
+from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.vad_stage import FrameScorer
 from vad.audio import FRAME_SAMPLES
 from vad.framing import Framer
@@ -78,7 +79,7 @@ async def serve(state: Path) -> None:
     lags_s: list[float] = []
 
     def tell(ready: Ready) -> None:
-        freeze_loaded()
+        freeze_what_is_loaded()
         print(ready.addresses[0][1], flush=True)
 
     async def watch() -> None:

@@ -6,7 +6,6 @@ once; then the doors open. Order of stop: doors, sessions (finals first), VAD, e
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import time
@@ -37,6 +36,7 @@ from stream_server.engine.spec import EngineSpec
 from stream_server.engine.threads import set_torch_threads
 from stream_server.engine.windows import window_samples
 from stream_server.errors import ConfigError, EngineFailed, ModelError, ShuttingDown
+from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.connection import stream_handler
@@ -116,20 +116,10 @@ def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
     """
 
     def settle(ready: Ready) -> None:
-        freeze_loaded()
+        freeze_what_is_loaded()
         on_ready(ready)
 
     return uvloop.run(App(config, state).run(settle))
-
-
-def freeze_loaded() -> None:
-    """Take what was loaded so far out of garbage collection, for it lives as long as the process.
-
-    Each full collection would look through all of it again and hold up every session meanwhile: 478 ms
-    with torch loaded and 300 sessions, 35 ms with this (``benchmarks/gateway.py``, 2026-11-21).
-    """
-    gc.collect()
-    gc.freeze()
 
 
 class App:

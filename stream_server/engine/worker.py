@@ -25,6 +25,7 @@ from stream_server.engine.memory import (
 )
 from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, LoadFailed, Ready
 from stream_server.errors import ModelError
+from stream_server.ops.garbage import freeze_what_is_loaded
 
 if TYPE_CHECKING:
     from stream_server.engine.transcriber import Transcriber
@@ -48,6 +49,7 @@ def run_worker(pipe: Connection, spec: EngineSpec) -> None:
 
 def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
     transcriber = _load(spec)
+    freeze_what_is_loaded()
     pipe.send(Ready(transcriber.facts, transcriber.limit.now))
     while True:
         try:
