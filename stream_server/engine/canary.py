@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from stream_server.core.jobs import DecodeJob, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import DecodeJob
 from stream_server.core.messages import SessionId, Task
 from stream_server.engine.fake import numbered_speech
 

@@ -8,7 +8,8 @@ from driver import answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_server.core.jobs import Batch, DecodeJob, DecodeResult, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.supervisor import (
