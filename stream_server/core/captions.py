@@ -6,22 +6,11 @@ words in their place, even where a later hypothesis disagrees, in which case its
 the same number of words on. A final is what the engine says of the whole segment and is not bound
 by partials, since those depend on load and a transcript must not.
 
-Punctuation counts apart from the word before it: "Michael." and "Michael, can" agree on the word. A
-character of a script written without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer) is a word.
-Combining marks belong to the character before them.
+Punctuation counts apart from the word before it, see ``core.words``: "Michael." and "Michael, can" agree
+on the word.
 """
 
-import re
-import unicodedata
-
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_MARKS = "".join(chr(code) for code in range(0x300, 0x20000) if unicodedata.category(chr(code))[0] == "M")
-_LETTERS = rf"(?:[^\W{_UNSPACED}][{_MARKS}]*)+"
-_TOKEN = re.compile(
-    rf"[{_UNSPACED}][{_MARKS}]*"  # a character that is a word
-    rf"|{_LETTERS}(?:['’.,-]{_LETTERS})*"  # a word; its inner punctuation belongs to it: don't, 3.5
-    r"|[^\w\s]+"  # punctuation
-)
+from stream_server.core.words import TOKEN
 
 
 class SegmentCaption:
@@ -41,7 +30,7 @@ class SegmentCaption:
             The text to show and how many of its leading code points are stable.
         """
         self.revision += 1
-        matches = list(_TOKEN.finditer(hypothesis))
+        matches = list(TOKEN.finditer(hypothesis))
         tokens = [match.group() for match in matches]
         if (
             hypothesis.startswith(self._stable_text)
@@ -59,7 +48,7 @@ class SegmentCaption:
 def _join(stable_text: str, tail: str) -> str:
     """Put a space between, where what is stable would otherwise run on into a longer word."""
     text = stable_text + tail
-    runs_on = any(match.start() < len(stable_text) < match.end() for match in _TOKEN.finditer(text))
+    runs_on = any(match.start() < len(stable_text) < match.end() for match in TOKEN.finditer(text))
     return f"{stable_text} {tail}" if runs_on else text
 
 

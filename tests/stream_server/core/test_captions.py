@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stream_server.core.captions import _TOKEN, SegmentCaption
+from stream_server.core.captions import SegmentCaption
+from stream_server.core.words import TOKEN
 
 
 def show(*hypotheses: str) -> list[str]:
@@ -107,7 +108,7 @@ def test_what_is_stable_never_changes_never_shrinks_and_ends_at_a_token(hypothes
         assert text.startswith(stable_text)
         assert stable >= len(stable_text)
         stable_text = text[:stable]
-        ends = {0, *(match.end() for match in _TOKEN.finditer(text))}
+        ends = {0, *(match.end() for match in TOKEN.finditer(text))}
         assert stable in ends
         if stable < len(text) and text[stable - 1 : stable].isalpha():
             assert not unicodedata.category(text[stable]).startswith("M")
