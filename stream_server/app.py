@@ -324,7 +324,14 @@ class App:
             wait_s = self._metrics.final_wait_s if result.final else self._metrics.partial_wait_s
             wait_s.observe(hops.decoded_s - hops.submitted_s)
             self._metrics.queue_wait_s.observe(hops.batched_s - hops.submitted_s)
+            self._count_guard(result)
             self._hub.receive_result(result, now_s)
+
+    def _count_guard(self, result: DecodeResult) -> None:
+        for rule in result.retried:
+            self._metrics.guard_retried.labels(rule).inc()
+        if result.dropped is not None:
+            self._metrics.guard_dropped.labels(result.dropped, "final" if result.final else "partial").inc()
 
     def _post_vad_failure(self) -> None:
         """VAD thread: it is dead."""

@@ -17,7 +17,8 @@
      │    ├── InternalError        1011  a bug of ours; details are in the log only
      │    └── ShuttingDown         1001  the server is going away
      ├── ConfigError            at start: names the file and the key
-     └── ModelError             at start: names the model's file and what to do
+     ├── ModelError             at start: names the model's file and what to do
+     └── UnreadableJob          a bug of ours: a session asked for what its model cannot read
 
 A ``StreamError``'s message goes to the client as it is: it never carries speech, text, file names
 of the server, or another client's data. The private cause stays in ``__cause__``.
@@ -128,3 +129,7 @@ class ConfigError(StreamServerError):
 
 class ModelError(StreamServerError):
     """Raised when a model cannot be loaded; the message names the file and what to do."""
+
+
+class UnreadableJob(StreamServerError):
+    """Raised when the engine could not read a job as it was made; ends its session, as any bug does."""

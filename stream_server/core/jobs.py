@@ -4,10 +4,40 @@ Values only, so that they can be pickled: the engine is another process. Audio t
 little-endian int16 bytes at 16 kHz, which is what a session keeps, half the size of float32.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from stream_server.core.hops import Hops
 from stream_server.core.messages import SessionId, Task
+
+WINDOW_SAMPLES_MAX = 30 * 16_000
+"""What official checkpoints were trained on, and the longest window of any."""
+PROMPT_CHARS_MAX = 2_000
+"""Of which a model sees the last 223 tokens, some 900 characters of English."""
+
+
+class GuardRule(StrEnum):
+    """By which text is held to be invented; told in ``engine.guard``."""
+
+    NO_SPEECH = "no_speech"
+    PHRASE = "phrase"
+    PROMPT = "prompt"
+    REPETITION = "repetition"
+    COMPRESSION = "compression"
+    RATE = "rate"
+    LENGTH = "length"
+    LOGPROB = "logprob"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """When a word was said; positions in the session, samples."""
+
+    text: str = field(repr=False)
+    """With its punctuation, and with the space before it, if there is one: the words joined are the text."""
+    start: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +61,34 @@ class DecodeJob:
     draft: tuple[int, ...] = field(default=(), repr=False)
     """Tokens of the last hypothesis of the segment: the engine checks them at once instead of finding
     them one by one. They change neither the text nor which jobs share a batch."""
+    prompt: str = field(default="", repr=False)
+    """The text before, at most ``PROMPT_CHARS_MAX``, for models that were trained to read on from it.
+    Text and not tokens, because the model of the text before may have been another."""
+    word_times: bool = False
+    """Whether the result is to tell when each word was said; a pass of the decoder more."""
 
     @property
     def n_samples(self) -> int:
         """Samples in the window."""
         return len(self.pcm) // 2
+
+    def problem(self, languages: Collection[str]) -> str | None:
+        """Why a model of these languages cannot read the job; None if it can.
+
+        Sessions ask for nothing of the kind; a job that has a problem is a bug of ours, or was made for
+        another model.
+        """
+        if not self.pcm:
+            return "the window is empty"
+        if len(self.pcm) % 2:
+            return f"{len(self.pcm)} bytes are not whole int16 samples"
+        if self.n_samples > WINDOW_SAMPLES_MAX:
+            return f"the window of {self.n_samples / 16_000:.1f} s is longer than 30 s"
+        if self.language is not None and self.language not in languages:
+            return "the model does not read the language asked for"
+        if len(self.prompt) > PROMPT_CHARS_MAX:
+            return f"the prompt of {len(self.prompt)} characters is longer than {PROMPT_CHARS_MAX}"
+        return None
 
     def answered(
         self,
@@ -46,6 +99,11 @@ class DecodeJob:
         avg_logprob: float = 0.0,
         no_speech_prob: float = 0.0,
         tokens: tuple[int, ...] = (),
+        words: tuple[Word, ...] = (),
+        temperature: float = 0.0,
+        retried: tuple[GuardRule, ...] = (),
+        dropped: GuardRule | None = None,
+        problem: str | None = None,
     ) -> "DecodeResult":
         """The result that says this of the window, decoded at ``now_s``."""
         return DecodeResult(
@@ -61,6 +119,11 @@ class DecodeJob:
             no_speech_prob=no_speech_prob,
             tokens=tokens,
             hops=replace(self.hops, decoded_s=now_s),
+            words=words,
+            temperature=temperature,
+            retried=retried,
+            dropped=dropped,
+            problem=problem,
         )
 
 
@@ -89,3 +152,13 @@ class DecodeResult:
     tokens: tuple[int, ...] = field(repr=False)
     """Of the text, for the next draft."""
     hops: Hops
+    words: tuple[Word, ...] = ()
+    """Of the text, if they were asked for."""
+    temperature: float = 0.0
+    """At which the text was sampled; 0 is greedy."""
+    retried: tuple[GuardRule, ...] = ()
+    """The rule that each earlier attempt broke, at lower temperatures."""
+    dropped: GuardRule | None = None
+    """The rule by which text was taken away: all of it, or the turns of a loop."""
+    problem: str | None = None
+    """Why the job could not be read; there is no text then. See ``DecodeJob.problem``."""

@@ -53,7 +53,14 @@ from stream_server.core.messages import (
     Warned,
 )
 from stream_server.core.settings import SessionSettings
-from stream_server.errors import BadMessage, IdleTimeout, NotSupported, ProtocolViolation, StreamError
+from stream_server.errors import (
+    BadMessage,
+    IdleTimeout,
+    NotSupported,
+    ProtocolViolation,
+    StreamError,
+    UnreadableJob,
+)
 from vad.audio import FRAME_SAMPLES
 from vad.events import Event as SegmentEvent
 from vad.events import SegmentClosed, SegmentGrew
@@ -210,6 +217,8 @@ class Session:
         """Take the text of a job of this session."""
         if self.state is State.CLOSED:
             return []
+        if result.problem is not None:
+            raise UnreadableJob(result.problem)
         if not result.final:
             return self._receive_partial(result)
         for pending in self._pending:
@@ -399,6 +408,8 @@ class Session:
         if result.segment != self._n_segments:
             return []  # its segment closed meanwhile: the final says it all
         self._partial_out = False
+        if result.dropped is not None and not result.text:
+            return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
         self._draft = result.tokens
         text, stable = self._caption.update(result.text)
         revision = self._caption.revision

@@ -1,8 +1,9 @@
-"""Batched greedy decoding over openai-whisper's modules and weights.
+"""Batched decoding over openai-whisper's modules and weights, greedy or sampled.
 
-What comes out for a row equals ``whisper.decode`` of the same window with that row's options and
-temperature 0: the mathematics of each module is whisper's own; the loop, the key-value cache, drafts
-and the fitted audio context are ours. Rows of a batch share nothing but the length of their windows.
+What comes out for a row equals ``whisper.decode`` of the same window with that row's options: the
+mathematics of each module is whisper's own; the loop, the key-value cache, drafts and the fitted audio
+context are ours. A row with a temperature samples from whisper's distribution with random numbers of its
+own. Rows of a batch share nothing but the length of their windows.
 
 Shapes: B rows, T audio positions (20 ms each), L tokens, D model width, N places to be predicted.
 """
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,7 +60,11 @@ class GreedyDecoder:
             mel: float32 (B, n_mels, 2T), each row's log-mel computed by itself.
             options: One for each row.
         """
-        features = self.encode(mel)
+        return self.decode_features(self.encode(mel), options)
+
+    @torch.inference_mode()
+    def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
+        """The same of what ``encode`` made of the windows, (B, T, D)."""
         prompts = [self._prompt(row) for row in options]
         # A place more than any row uses, see ``make_span``.
         capacity = 1 + max(
@@ -73,6 +79,7 @@ class GreedyDecoder:
         self._run(list(rows), cache)
         return [self._decoded(row) for row in rows]
 
+    @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
         """Audio features (B, T, D) of mel (B, n_mels, 2T), T at most the model's context.
 
@@ -86,6 +93,15 @@ class GreedyDecoder:
             x = block(x)
         features: Tensor = encoder.ln_post(x)
         return features
+
+    def tokens_of(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text before, as whisper makes a prompt of them."""
+        return tuple(self._tokenizer.encode(" " + text.strip())) if text.strip() else ()
+
+    def text_of(self, tokens: Sequence[int]) -> str:
+        """What tokens say."""
+        text: str = self._tokenizer.decode(list(tokens))
+        return text.strip()
 
     # ------------------------------------------------------------ before the first token
 
@@ -131,9 +147,12 @@ class GreedyDecoder:
         if self._model.is_multilingual:
             known[sot_index + 1] = self._tokenizer.to_language_token(language)
         tokens_max = self._tokens_max(options, prompt)
-        closing = None if options.draft is None else (*self._full_stop, *options.draft)[-1]
+        is_greedy = options.temperature == 0
+        draft = options.draft if is_greedy else None
+        closing = None if draft is None else (*self._full_stop, *draft)[-1]
         row = Row(index, options, language, known, sot_index, tokens_max, self._tokenizer.eot, closing)
-        row.suppose(options.draft or (), self._model.dims.n_vocab)
+        row.suppose(draft or (), self._model.dims.n_vocab)
+        row.chances = None if is_greedy else np.random.default_rng(options.seed)
         return row
 
     # ------------------------------------------------------------ the loop
@@ -157,12 +176,16 @@ class GreedyDecoder:
 
     def _places(self, row: Row) -> list[Place]:
         n_known = len(row.tokens)
+        temperature = row.options.temperature
         if not row.options.timestamps:
-            return [Place(n_known + i == 0, None) for i in range(row.n_places)]
+            return [Place(n_known + i == 0, None, temperature, row.draw()) for i in range(row.n_places)]
         limit_s = row.options.initial_timestamp_s_max
         n_initial = None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
         bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))
-        return [Place(n_known + i == 0, stamps) for i, stamps in enumerate(bounds[n_known:])]
+        return [
+            Place(n_known + i == 0, stamps, temperature, row.draw())
+            for i, stamps in enumerate(bounds[n_known:])
+        ]
 
     def _accept(self, rows: list[Row], predictions: _Predictions) -> list[bool]:
         """Hand each row its predictions; returns which rows have ended."""
@@ -208,8 +231,9 @@ class GreedyDecoder:
                 no_speech += silence.tolist()
             logits = logits[n_here:]
             first = start + n_here - n_sot
-            self._rules.apply(logits, places[first : first + len(logits)])
-            tokens = logits.argmax(dim=-1)
+            here = places[first : first + len(logits)]
+            self._rules.apply(logits, here)
+            tokens = _choose(logits, here)
             logprobs += F.log_softmax(logits, dim=-1).gather(1, tokens[:, None])[:, 0].tolist()
             best += tokens.tolist()
         return _Predictions(best, logprobs, no_speech)
@@ -234,9 +258,15 @@ class GreedyDecoder:
         return self._converted
 
     def _decoded(self, row: Row) -> Decoded:
-        text = self._tokenizer.decode(row.tokens).strip()
-        avg_logprob = row.logprob / (len(row.tokens) + 1)
-        return Decoded(tuple(row.tokens), text, row.language, avg_logprob, row.no_speech_prob, row.passes)
+        return Decoded(
+            tokens=tuple(row.tokens),
+            text=self.text_of(row.tokens),
+            language=row.language,
+            avg_logprob=row.logprob / (len(row.tokens) + 1),
+            no_speech_prob=row.no_speech_prob,
+            passes=row.passes,
+            is_whole=row.is_whole,
+        )
 
 
 def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -250,6 +280,22 @@ def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
         for place in range(row.n_places)
     ]
     return hidden.flatten(0, 1)[torch.tensor(places, device=hidden.device)]
+
+
+def _choose(logits: Tensor, places: Sequence[Place]) -> Tensor:
+    """int64 (N,): the likeliest token at each place, or the one at its chance."""
+    tokens = logits.argmax(dim=-1)
+    chances = {i: place.chance for i, place in enumerate(places) if place.chance is not None}
+    if chances:
+        index = torch.tensor(list(chances), device=logits.device)
+        temperatures = torch.tensor([[places[i].temperature] for i in chances], device=logits.device)
+        # In double precision, so that rounding in a batch moves a sample as good as never.
+        cumulative = (logits[index].double() / temperatures).softmax(dim=-1).cumsum(dim=-1)
+        chance = torch.tensor(list(chances.values()), dtype=torch.float64, device=logits.device)
+        targets = chance[:, None] * cumulative[:, -1:]
+        # To the right: a forbidden token adds nothing to the sum and is never the first above it.
+        tokens[index] = torch.searchsorted(cumulative, targets, right=True)[:, 0]
+    return tokens
 
 
 def _close_up(rows: list[Row], ended: Sequence[bool], cache: BatchCache) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from stream_server.engine.guard import Thresholds
 from stream_server.errors import ModelError
 
 MANIFEST_NAME = "manifest.json"
@@ -97,6 +98,10 @@ class Manifest(msgspec.Struct, frozen=True):
     """Silence that a fitted window has at its end, seconds."""
     alignment_heads: str | None = None
     """whisper's base85 dump of the heads that align words."""
+    prompt: bool = True
+    """Whether the model was trained to read on from the text before; one that was not is given none."""
+    guard: Thresholds = Thresholds()
+    """Lines of the guard against invented text, where this model needs others."""
     version: str = "0"
     """One to four numbers with dots between them; of two the one with the higher numbers is newer."""
     licence: str | None = None
@@ -199,25 +204,48 @@ def verify_files(folder: Path, manifest: Manifest, count: ByteCount | None = Non
         ModelError: A file is missing, empty, or not the one the manifest was made for.
     """
     n_before = 0
-    for name, entry in manifest.files.items():
-        path = folder / name
-        if name == "" or Path(name).name != name or "\0" in name:
-            raise ModelError(f"{folder / MANIFEST_NAME} names {name!r}; files must lie in the folder itself")
-        try:
-            digest = sha256_of(path, count and _counting_from(n_before, count))
-            size = path.stat().st_size
-        except FileNotFoundError as exc:
-            raise ModelError(f"{path} is missing; copy the model's folder again") from exc
-        except OSError as exc:
-            raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
-        if size == 0:
-            raise ModelError(f"{path} is empty; copy the model's folder again")
-        if digest != entry.sha256:
-            raise ModelError(
-                f"{path} is truncated or altered: sha256 {digest}, the manifest says {entry.sha256}; "
-                "copy the model's folder again"
-            )
-        n_before += size
+    for name in manifest.files:
+        counted = count and _counting_from(n_before, count)
+        _check_file(folder, manifest, name, lambda path, counted=counted: sha256_of(path, counted))
+        n_before += (folder / name).stat().st_size
+
+
+def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """Read a file of the manifest once: what is returned is what was checked.
+
+    Raises:
+        ModelError: As ``verify_files``.
+    """
+    content = b""
+
+    def digest(path: Path) -> str:
+        nonlocal content
+        content = path.read_bytes()
+        return hashlib.sha256(content).hexdigest()
+
+    _check_file(folder, manifest, name, digest)
+    return content
+
+
+def _check_file(folder: Path, manifest: Manifest, name: str, digest_of: Callable[[Path], str]) -> None:
+    path = folder / name
+    if name == "" or Path(name).name != name or "\0" in name:
+        raise ModelError(f"{folder / MANIFEST_NAME} names {name!r}; files must lie in the folder itself")
+    try:
+        digest = digest_of(path)
+        size = path.stat().st_size
+    except FileNotFoundError as exc:
+        raise ModelError(f"{path} is missing; copy the model's folder again") from exc
+    except OSError as exc:
+        raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
+    if size == 0:
+        raise ModelError(f"{path} is empty; copy the model's folder again")
+    expected = manifest.files[name].sha256
+    if digest != expected:
+        raise ModelError(
+            f"{path} is truncated or altered: sha256 {digest}, the manifest says {expected}; "
+            "copy the model's folder again"
+        )
 
 
 def _counting_from(n_before: int, count: ByteCount) -> ByteCount:

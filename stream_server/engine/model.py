@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from whisper.model import ModelDimensions, Whisper
+from safetensors.torch import load
+from torch import Tensor
+from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import LANGUAGES
 
 from stream_server.core.settings import ModelFacts
-from stream_server.engine.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest, verify_files
+from stream_server.engine.manifest import MANIFEST_NAME, WEIGHTS_NAME, Manifest, read_verified
 from stream_server.errors import ModelError
 
 
@@ -37,24 +38,67 @@ def choose_device(name: str) -> torch.device:
 def load_whisper(folder: Path, manifest: Manifest, device: torch.device) -> Whisper:
     """Load checked weights, for inference.
 
+    Each file is read once, and the weights are parsed from the bytes that were checked.
+
     Raises:
-        ModelError: A file is missing or altered, or its tensors are not those of the dimensions.
+        ModelError: A file is missing or altered, or its tensors are not those of the dimensions, or not
+            finite.
     """
-    verify_files(folder, manifest)
+    for name in manifest.files.keys() - {WEIGHTS_NAME}:
+        read_verified(folder, manifest, name)
     path = folder / WEIGHTS_NAME
+    weights = _parse(path, read_verified(folder, manifest, WEIGHTS_NAME))
+    model = _bare_whisper(ModelDimensions(**msgspec.structs.asdict(manifest.dims)))
     try:
-        weights = load_file(path)
-    except SafetensorError as exc:
-        raise ModelError(f"{path} is not a safetensors file: {exc}") from exc
-    model = Whisper(ModelDimensions(**msgspec.structs.asdict(manifest.dims)))
-    try:
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+        model.load_state_dict(weights, assign=True)
     except RuntimeError as exc:
         first = str(exc).splitlines()[1:2] or [str(exc)]
         raise ModelError(f"{path} does not fit the manifest's dimensions: {first[0].strip()}") from exc
+    _restore_constants(model)
     if manifest.alignment_heads is not None:
         _set_alignment_heads(model, folder, manifest.alignment_heads)
     return model.eval().requires_grad_(False).to(device)
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
+    """float32 tensors by name."""
+    try:
+        weights = load(content)
+    except SafetensorError as exc:
+        raise ModelError(f"{path} is not a safetensors file: {exc}") from exc
+    for name in weights:
+        # One by one, so that half-precision weights do not stay beside their copies.
+        weights[name] = weights[name].float()
+        if not weights[name].isfinite().all():
+            raise ModelError(
+                f"{path}: {name} holds numbers that are not finite; take the model from its source"
+            )
+    return weights
+
+
+def _bare_whisper(dims: ModelDimensions) -> Whisper:
+    """What whisper's constructor makes, with shapes and without numbers: none are drawn to be overwritten."""
+    model = Whisper.__new__(Whisper)
+    torch.nn.Module.__init__(model)
+    model.dims = dims
+    with torch.device("meta"):
+        model.encoder = AudioEncoder(
+            dims.n_mels, dims.n_audio_ctx, dims.n_audio_state, dims.n_audio_head, dims.n_audio_layer
+        )
+        model.decoder = TextDecoder(
+            dims.n_vocab, dims.n_text_ctx, dims.n_text_state, dims.n_text_head, dims.n_text_layer
+        )
+    return model
+
+
+def _restore_constants(model: Whisper) -> None:
+    """Give the buffers that whisper computes and does not save their values, as its constructors do."""
+    dims = model.dims
+    mask = torch.full((dims.n_text_ctx, dims.n_text_ctx), -torch.inf).triu_(1)
+    model.decoder.register_buffer("mask", mask, persistent=False)
+    heads = torch.zeros(dims.n_text_layer, dims.n_text_head, dtype=torch.bool)
+    heads[dims.n_text_layer // 2 :] = True
+    model.register_buffer("alignment_heads", heads.to_sparse(), persistent=False)
 
 
 def _set_alignment_heads(model: Whisper, folder: Path, dump: str) -> None:

@@ -9,6 +9,8 @@ probabilities. A wrong guess costs its places in one pass and changes nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
@@ -28,6 +30,10 @@ class DecodeOptions:
     draft: tuple[int, ...] | None = None
     """What the row may say, as tokens; changes the number of passes, not the outcome. None: plain greedy
     decoding, a token a pass. An empty draft still lets the row guess where it ends."""
+    temperature: float = 0.0
+    """Above 0 tokens are sampled, and a draft is not used."""
+    seed: int = 0
+    """Of the sampling: what a row says does not depend on its neighbours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class Decoded:
     no_speech_prob: float
     passes: int
     """Of the text decoder over this row, language detection not included."""
+    is_whole: bool
+    """It ended by itself, not at the limit of tokens."""
 
 
 @dataclass(slots=True)
@@ -67,6 +75,9 @@ class Row:
     """Sum over the tokens, the end included."""
     no_speech_prob: float = 0.0
     passes: int = 0
+    is_whole: bool = False
+    chances: np.random.Generator | None = None
+    """What samples; None: the likeliest token is taken."""
 
     def suppose(self, guess: Sequence[int], n_vocab: int) -> None:
         """Carry a guess, as far as it can be right: to its end-of-text or the limit of tokens."""
@@ -81,6 +92,10 @@ class Row:
         """The tokens of the row's next pass; the last ``n_places`` of them are predicted from."""
         return self.known + self.guess
 
+    def draw(self) -> float | None:
+        """The next random number of the row, at least 0 and below 1; None if it does not sample."""
+        return None if self.chances is None else float(self.chances.random())
+
     @property
     def n_places(self) -> int:
         """How many tokens the next pass predicts."""
@@ -94,6 +109,7 @@ class Row:
         for i, (token, logprob) in enumerate(zip(best, logprobs, strict=True)):
             self.logprob += logprob
             if token == self.eot:
+                self.is_whole = True
                 return True
             self.tokens.append(token)
             if len(self.tokens) == self.tokens_max:

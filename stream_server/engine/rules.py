@@ -34,6 +34,9 @@ class Place:
     """It is the row's first token."""
     stamps: StampBounds | None
     """None: the row is without timestamps."""
+    temperature: float = 0.0
+    chance: float | None = None
+    """Where in the distribution the token is taken, at least 0 and below 1; None: the likeliest."""
 
 
 class TokenRules:

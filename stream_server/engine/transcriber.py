@@ -1,6 +1,7 @@
 """A batch of jobs in, a batch of texts out: Whisper behind the one method that the worker needs."""
 
 import time
+import zlib
 from collections import defaultdict
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +14,10 @@ from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.manifest import read_manifest
 from stream_server.engine.model import choose_device, facts_of, load_whisper
-from stream_server.engine.rows import Decoded, DecodeOptions
+from stream_server.engine.rows import DecodeOptions
 from stream_server.engine.windows import log_mel, window_samples
 
 TOKENS_PER_S = 12
@@ -46,6 +48,7 @@ class WhisperTranscriber:
         # whisper's modules cast their float32 weights to the input's type; half precision on CPU is slow.
         self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         self._decoder = GreedyDecoder(model, self._manifest.language)
+        self._ladder = Ladder(self._decoder, self._manifest.guard)
         self.facts = facts_of(self._manifest)
 
     @property
@@ -55,30 +58,47 @@ class WhisperTranscriber:
 
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
         """Decode a batch; jobs whose windows have one length share a pass."""
+        results = {
+            i: job.answered(text="", language=None, now_s=time.monotonic(), problem=problem)
+            for i, job in enumerate(batch.jobs)
+            if (problem := job.problem(self.facts.languages)) is not None
+        }
         by_length: dict[int, list[int]] = defaultdict(list)
         for i, job in enumerate(batch.jobs):
-            by_length[window_samples(job.n_samples, self._manifest)].append(i)
-        decoded: dict[int, Decoded] = {}
+            if i not in results:
+                by_length[window_samples(job.n_samples, self._manifest)].append(i)
         for n_window, members in by_length.items():
-            rows = self._decode([batch.jobs[i] for i in members], n_window)
-            decoded.update(zip(members, rows, strict=True))
-        now_s = time.monotonic()
-        return [_answer(job, decoded[i], now_s) for i, job in enumerate(batch.jobs)]
+            answers = self._decode([batch.jobs[i] for i in members], n_window)
+            results.update(zip(members, answers, strict=True))
+        return [results[i] for i in range(len(batch.jobs))]
 
-    def _decode(self, jobs: list[DecodeJob], n_window: int) -> list[Decoded]:
+    def _decode(self, jobs: list[DecodeJob], n_window: int) -> list[DecodeResult]:
         n_mels = self._manifest.dims.n_mels
         mel = torch.stack([log_mel(job.pcm, n_window, n_mels, self._device) for job in jobs])
-        return self._decoder.decode(mel.to(self._dtype), [self._options(job) for job in jobs])
+        features = self._decoder.encode(mel.to(self._dtype))
+        readings = self._ladder.read(features, [self._request(job) for job in jobs])
+        now_s = time.monotonic()
+        return [_answer(job, reading, now_s) for job, reading in zip(jobs, readings, strict=True)]
 
-    def _options(self, job: DecodeJob) -> DecodeOptions:
+    def _request(self, job: DecodeJob) -> Request:
         cap = TOKENS_BASE + int(TOKENS_PER_S * job.n_samples / SAMPLE_RATE_HZ)
-        tokens_max = min(cap, self._manifest.dims.n_text_ctx // 2)
-        # Without a hypothesis, a guess at the end saves a pass and costs a place in each: on a CPU a batch
-        # of 8 took 1.17 times as long.
-        return DecodeOptions(job.language, job.task.value, tokens_max, draft=job.draft or None)
+        prompt = job.prompt if self._manifest.prompt else ""
+        options = DecodeOptions(
+            language=job.language,
+            task=job.task.value,
+            tokens_max=min(cap, self._manifest.dims.n_text_ctx // 2),
+            prompt=self._decoder.tokens_of(prompt),
+            # Without a hypothesis, a guess at the end saves a pass and costs a place in each: on a CPU a
+            # batch of 8 took 1.17 times as long.
+            draft=job.draft or None,
+            # Of the audio, so that the same audio has the same transcript in any session.
+            seed=zlib.crc32(job.pcm),
+        )
+        return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final)
 
 
-def _answer(job: DecodeJob, decoded: Decoded, now_s: float) -> DecodeResult:
+def _answer(job: DecodeJob, reading: Reading, now_s: float) -> DecodeResult:
+    decoded = reading.decoded
     return job.answered(
         text=decoded.text,
         language=decoded.language,
@@ -86,6 +106,9 @@ def _answer(job: DecodeJob, decoded: Decoded, now_s: float) -> DecodeResult:
         avg_logprob=decoded.avg_logprob,
         no_speech_prob=decoded.no_speech_prob,
         tokens=decoded.tokens,
+        temperature=reading.temperature,
+        retried=reading.retried,
+        dropped=reading.dropped,
     )
 
 

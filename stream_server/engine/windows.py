@@ -8,10 +8,9 @@ from torch import Tensor
 from whisper.audio import log_mel_spectrogram
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
+from stream_server.core.jobs import WINDOW_SAMPLES_MAX
 from stream_server.engine.manifest import Manifest
 
-WINDOW_SAMPLES_MAX = 30 * SAMPLE_RATE_HZ
-"""What official checkpoints were trained on, and the longest window of any."""
 FIT_STEP_S = 0.5
 """Fitted windows are rounded up to this, so that windows of different lengths share batches."""
 

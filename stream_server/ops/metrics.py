@@ -45,6 +45,18 @@ class Metrics:
             for kind in ("partial", "final")
         }
         self.queue_wait_s = self._histogram("stt_queue_wait_seconds", "Jobs waiting for the engine")
+        self.guard_retried = Counter(
+            "stt_guard_retried",
+            "Attempts at a final decoded again, by rule broken",
+            ["rule"],
+            registry=self.registry,
+        )
+        self.guard_dropped = Counter(
+            "stt_guard_dropped",
+            "Texts held to be invented and taken away, by rule and kind",
+            ["rule", "kind"],
+            registry=self.registry,
+        )
         self.events_dropped = Counter(
             "stt_events_dropped",
             "Partials and lags replaced before they were written",

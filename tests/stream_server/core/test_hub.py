@@ -115,6 +115,19 @@ def test_what_comes_back_for_a_session_that_is_gone_is_dropped_and_counted() -> 
 # ---------------------------------------------------------------- bugs
 
 
+def test_a_job_that_the_engine_cannot_read_ends_its_session_and_no_other() -> None:
+    world = HubWorld()
+    victim, other = (world.open(name).speak(numbered_speech(range(50))) for name in "ab")
+    world.score(victim.id)
+    unread = world.decoder.jobs[0].answered(text="", language=None, now_s=0.0, problem="it is empty")
+    world.hub.receive_result(unread, world.now_s)
+    assert world.bugs == [victim.id]
+    assert isinstance(error_of(victim.read()), InternalError)
+    other.say(Finish())
+    world.settle()
+    assert other.numbers == list(range(50))
+
+
 def test_a_bug_ends_its_session_and_no_other() -> None:
     world = HubWorld()
     victim, other = (world.open(name).speak(numbered_speech(range(50))) for name in "ab")

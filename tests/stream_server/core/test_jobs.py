@@ -1,7 +1,17 @@
+import dataclasses
 import pickle
 
+import pytest
+
 from stream_server.core.hops import Hops
-from stream_server.core.jobs import Batch, DecodeJob
+from stream_server.core.jobs import (
+    PROMPT_CHARS_MAX,
+    WINDOW_SAMPLES_MAX,
+    Batch,
+    DecodeJob,
+    GuardRule,
+    Word,
+)
 from stream_server.core.messages import SessionId, Task
 
 JOB = DecodeJob(
@@ -16,6 +26,7 @@ JOB = DecodeJob(
     tier="live",
     hops=Hops(received_s=1.0, submitted_s=2.0, batched_s=3.0),
     draft=(4321, 5),
+    prompt="before",
 )
 
 
@@ -35,13 +46,45 @@ def test_an_answer_keeps_what_addresses_the_job() -> None:
 def test_jobs_and_results_survive_the_way_to_another_process() -> None:
     batch = Batch((JOB,))
     assert pickle.loads(pickle.dumps(batch)) == batch
-    result = JOB.answered(text="hello", language=None, now_s=4.0)
+    word = Word(" hello", 512, 600)
+    result = JOB.answered(
+        text="hello",
+        language=None,
+        now_s=4.0,
+        words=(word,),
+        retried=(GuardRule.RATE,),
+        dropped=GuardRule.PHRASE,
+    )
     assert pickle.loads(pickle.dumps(result)) == result
 
 
 def test_neither_speech_nor_text_is_in_what_is_printed() -> None:
     assert "pcm" not in repr(JOB)
     assert "4321" not in repr(JOB)
+    assert "before" not in repr(JOB)
+    assert "hello" not in repr(Word(" hello", 0, 1))
     printed = repr(JOB.answered(text="hello", language="en", now_s=4.0, tokens=(8765,)))
     assert "hello" not in printed
     assert "8765" not in printed
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        pytest.param({}, None, id="ok"),
+        pytest.param({"pcm": b"\1\0"}, None, id="ok/one sample"),
+        pytest.param({"pcm": bytes(2 * WINDOW_SAMPLES_MAX)}, None, id="ok/30 s"),
+        pytest.param({"language": None}, None, id="ok/language to be detected"),
+        pytest.param({"prompt": "x" * PROMPT_CHARS_MAX}, None, id="ok/longest prompt"),
+        pytest.param({"pcm": b""}, "the window is empty", id="fail/empty"),
+        pytest.param({"pcm": bytes(3)}, "3 bytes are not whole int16 samples", id="fail/half a sample"),
+        pytest.param({"pcm": bytes(2 * WINDOW_SAMPLES_MAX + 2)}, "longer than 30 s", id="fail/over 30 s"),
+        pytest.param({"pcm": bytes(2 * 31 * 16_000)}, "window of 31.0 s is longer", id="fail/31 s"),
+        pytest.param({"language": "xx"}, "does not read the language", id="fail/language"),
+        pytest.param({"prompt": "x" * (PROMPT_CHARS_MAX + 1)}, "prompt of 2001 characters", id="fail/prompt"),
+    ],
+)
+def test_what_a_model_cannot_read_is_named(changes: dict[str, object], problem: str | None) -> None:
+    job = dataclasses.replace(JOB, **changes)  # type: ignore[arg-type]
+    found = job.problem({"de", "en"})
+    assert found is None if problem is None else problem in str(found)

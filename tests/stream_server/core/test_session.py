@@ -7,6 +7,7 @@ import pytest
 from driver import LIMITS, SETTINGS, START, World, answer, as_bytes, check_complete, check_story, kinds
 
 from stream_server.audio.decoder import AudioFormat, Encoding
+from stream_server.core.jobs import GuardRule
 from stream_server.core.messages import (
     Audio,
     ClientMessage,
@@ -275,6 +276,34 @@ def test_a_segment_starts_without_a_draft_though_the_one_before_was_cut_in_speec
     assert first == {0: (), 1: ()}
     assert [bool(job.draft) for job in jobs if job.final] == [True]
     assert all(job.draft for job in jobs if job.segment == 1 and job.revision > 1)
+
+
+def test_a_partial_whose_text_the_guard_took_away_changes_nothing_that_is_shown() -> None:
+    world = speaking(20)
+    world.decode()
+    shown = world.of(Partial)
+    world.send(numbered_speech(range(20, 60)))
+    world.score()
+    (job,) = world.jobs
+    invented = job.answered(text="", language="en", now_s=0.0, tokens=(9_999,), dropped=GuardRule.NO_SPEECH)
+    world.jobs.clear()
+    assert world.take(world.session.receive_result(invented, world.now_s)) == []
+    world.send(numbered_speech(range(60, 90)))
+    world.score()
+    assert world.of(Partial) == shown
+    assert world.jobs[0].draft == job.draft, "the draft is the one of what is shown"
+
+
+def test_a_final_whose_text_the_guard_took_away_is_delivered_empty() -> None:
+    world = speaking(20)
+    world.receive(Finish())
+    world.score()
+    final = world.jobs.pop()
+    world.jobs.clear()
+    dropped = final.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE)
+    world.take(world.session.receive_result(dropped, world.now_s))
+    assert [event.text for event in world.of(Final)] == [""]
+    assert kinds(world.events)[-1] is Finished
 
 
 def test_the_tokens_of_a_partial_that_came_too_late_are_nobodys_draft() -> None:

@@ -121,6 +121,8 @@ def with_dims(**dims: object) -> dict[str, Any]:
         pytest.param(good() | {"audio_context": "half"}, "full or fit", id="unknown context"),
         pytest.param(good() | {"context_tail_s": -0.1}, "between 0 and 5", id="negative tail"),
         pytest.param(good() | {"context_tail_s": 6}, "between 0 and 5", id="long tail"),
+        pytest.param(good() | {"guard": {"logprob_min": 1}}, "logprob_min must be at most 0", id="guard"),
+        pytest.param(good() | {"guard": {"logprob": -1}}, "unknown field `logprob`", id="unknown rule"),
         pytest.param(good() | {"files": {}}, "files must name model.safetensors", id="no weights named"),
         pytest.param(good() | {"files": {"model.safetensors": {}}}, "`sha256`", id="no checksum"),
         pytest.param(good() | {"multilingual": False}, "n_vocab 51865 and multilingual", id="vocabulary"),

@@ -3,6 +3,7 @@
 import base64
 import gzip
 from pathlib import Path
+from typing import Any
 
 import models
 import numpy as np
@@ -80,6 +81,31 @@ def test_a_model_of_one_language_reads_the_one_that_its_manifest_names(tmp_path:
     assert facts_of(read_manifest(tmp_path)).languages == frozenset({"de"})
 
 
+def test_what_whisper_computes_and_does_not_save_is_there(tiny_folder: Path) -> None:
+    loaded, made = load(tiny_folder), Whisper(models.tiny(n_layer=1))
+    assert torch.equal(loaded.decoder.mask, made.decoder.mask)
+    assert torch.equal(loaded.alignment_heads.to_dense(), made.alignment_heads.to_dense())
+    tensors = [*loaded.parameters(), *loaded.buffers()]
+    assert not any(tensor.is_meta for tensor in tensors)
+
+
+def test_loading_draws_no_random_numbers_and_reads_the_weights_once(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    open_path = Path.open
+
+    def watched(path: Path, *args: Any, **kwargs: Any) -> Any:
+        opened.append(path.name)
+        return open_path(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", watched)
+    before = torch.get_rng_state()
+    load(tiny_folder)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert opened.count("model.safetensors") == 1
+
+
 # ---------------------------------------------------------------- alignment heads
 
 
@@ -144,6 +170,16 @@ def test_tensors_that_do_not_fit_the_dimensions_are_named(
     with pytest.raises(ModelError, match=rf"model\.safetensors does not fit .*: {what}") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), -float("inf")])
+def test_weights_that_are_not_finite_are_named(folder: Path, number: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["decoder.ln.bias"][3] = number
+    save_file(weights, folder / "model.safetensors")
+    models.write_manifest(folder, models.tiny(n_layer=1))
+    with pytest.raises(ModelError, match=r"decoder\.ln\.bias holds numbers that are not finite"):
+        load(folder)
 
 
 def test_a_tensor_too_many_is_refused(folder: Path) -> None:

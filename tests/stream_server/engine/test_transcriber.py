@@ -1,5 +1,6 @@
 """What the engine's process may expect of a model: the same tests over the fake and over Whisper."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -168,3 +169,25 @@ def test_a_draft_changes_no_result(subject: Subject) -> None:
     for result, expected in zip(subject.transcriber.transcribe(drafted), plain, strict=True):
         assert (result.text, result.tokens) == (expected.text, expected.tokens)
         assert result.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
+
+
+def test_a_job_that_cannot_be_read_is_told_so_and_its_neighbours_are_read(subject: Subject) -> None:
+    good = [models.decode_job(pcm) for pcm in subject.speech[:2]]
+    bad = [
+        models.decode_job(b""),
+        models.decode_job(bytes(2 * 31 * 16_000)),
+        models.decode_job(subject.speech[0], language="xx"),
+        dataclasses.replace(good[0], prompt="x" * 2_001),
+    ]
+    results = subject.transcriber.transcribe(Batch((bad[0], good[0], *bad[1:], good[1])))
+    assert [result.problem is None for result in results] == [False, True, False, False, False, True]
+    assert all(result.text == "" for result in results if result.problem)
+    assert [normalise_english(results[i].text) for i in (1, 5)] == subject.texts[:2]
+    only_bad = subject.transcriber.transcribe(Batch(tuple(bad)))
+    assert all(result.problem for result in only_bad)
+
+
+def test_a_prompt_changes_nothing_for_a_model_that_was_not_trained_with_any(subject: Subject) -> None:
+    job = dataclasses.replace(models.decode_job(subject.speech[1]), prompt="Let us talk of ships.")
+    (result,) = subject.transcriber.transcribe(Batch((job,)))
+    assert normalise_english(result.text) == subject.texts[1]

@@ -10,8 +10,9 @@ import pytest
 import torch
 from whisper.audio import log_mel_spectrogram, pad_or_trim
 
+from stream_server.core.jobs import WINDOW_SAMPLES_MAX
 from stream_server.engine.manifest import Manifest, embedded_model, read_manifest
-from stream_server.engine.windows import WINDOW_SAMPLES_MAX, log_mel, window_samples
+from stream_server.engine.windows import log_mel, window_samples
 
 CPU = torch.device("cpu")
 FIT = read_manifest(embedded_model())

@@ -1,0 +1,123 @@
+"""Decodes windows until the guard is content: greedily first, finals that fail at rising temperatures.
+
+Only the rows that fail are decoded again, together, over the audio features they have.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from stream_server.core.jobs import GuardRule
+from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.guard import (
+    TEMPERATURES,
+    Attempt,
+    Outcome,
+    Settled,
+    Thresholds,
+    Verdict,
+    judge,
+    settle,
+    settle_partial,
+)
+from stream_server.engine.rows import Decoded, DecodeOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one window is asked for."""
+
+    options: DecodeOptions
+    """With temperature 0; the seed is that of the attempts at higher ones."""
+    audio_s: float
+    prompt: str
+    """The text of ``options.prompt``."""
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is taken for said in one window."""
+
+    decoded: Decoded
+    """The attempt chosen, its tokens and text those that were left."""
+    temperature: float
+    retried: tuple[GuardRule, ...]
+    """The rule that each earlier attempt broke."""
+    dropped: GuardRule | None
+
+
+@dataclass(slots=True)
+class _Climb:
+    """One window's attempts so far."""
+
+    request: Request
+    decoded: list[Decoded]
+    attempts: list[Attempt]
+    verdicts: list[Verdict]
+
+    def add(self, decoded: Decoded, limits: Thresholds) -> None:
+        attempt = Attempt(
+            text=decoded.text,
+            avg_logprob=decoded.avg_logprob,
+            no_speech_prob=decoded.no_speech_prob,
+            audio_s=self.request.audio_s,
+            is_whole=decoded.is_whole,
+            prompt=self.request.prompt,
+        )
+        self.decoded.append(decoded)
+        self.attempts.append(attempt)
+        self.verdicts.append(judge(attempt, limits))
+
+    def options_at(self, temperature: float) -> DecodeOptions:
+        """The next attempt's; a language that was detected stays."""
+        options = self.request.options
+        return replace(options, language=self.decoded[0].language, temperature=temperature, draft=None)
+
+
+class Ladder:
+    """A decoder and the guard's lines for its model."""
+
+    def __init__(self, decoder: GreedyDecoder, limits: Thresholds) -> None:
+        self._decoder = decoder
+        self._limits = limits
+
+    def read(self, features: Tensor, requests: Sequence[Request]) -> list[Reading]:
+        """Read windows of one length from their audio features (B, T, D)."""
+        climbs = [_Climb(request, [], [], []) for request in requests]
+        failing = list(range(len(climbs)))
+        for temperature in TEMPERATURES:
+            if temperature == 0:
+                rows = self._decoder.decode_features(features, [request.options for request in requests])
+            else:
+                options = [climbs[i].options_at(temperature) for i in failing]
+                rows = self._decoder.decode_features(features[failing], options)
+            for i, decoded in zip(failing, rows, strict=True):
+                climbs[i].add(decoded, self._limits)
+            failing = [
+                i for i in failing if requests[i].final and climbs[i].verdicts[-1].outcome is Outcome.RETRY
+            ]
+            if not failing:
+                break
+        return [self._reading(climb) for climb in climbs]
+
+    def _reading(self, climb: _Climb) -> Reading:
+        if climb.request.final:
+            settled = settle(climb.attempts, climb.verdicts, self._limits)
+        else:
+            settled = settle_partial(climb.attempts[0], self._limits)
+        # An attempt that a later one followed broke a rule.
+        retried = tuple(verdict.rule for verdict in climb.verdicts[:-1] if verdict.rule is not None)
+        left = self._left(climb.decoded[settled.index], settled)
+        return Reading(left, TEMPERATURES[settled.index], retried, settled.dropped)
+
+    def _left(self, decoded: Decoded, settled: Settled) -> Decoded:
+        """The attempt without what was taken away."""
+        if settled.text == decoded.text:
+            return decoded
+        n_tokens = 0
+        # Nothing less would do: a token may end between two words, or inside a character.
+        while len(self._decoder.text_of(decoded.tokens[:n_tokens])) < len(settled.text):
+            n_tokens += 1
+        return replace(decoded, tokens=decoded.tokens[:n_tokens], text=settled.text)

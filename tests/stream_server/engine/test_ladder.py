@@ -1,0 +1,158 @@
+"""Windows that fail the guard are decoded again at rising temperatures, each by random numbers of its own."""
+
+import dataclasses
+from collections import Counter
+
+import models
+import numpy as np
+import pytest
+import torch
+from parity import sounds
+from torch import Tensor
+
+from stream_server.core.jobs import GuardRule
+from stream_server.engine.decoder import GreedyDecoder, _choose
+from stream_server.engine.guard import Thresholds
+from stream_server.engine.ladder import Ladder, Reading, Request
+from stream_server.engine.rows import DecodeOptions
+from stream_server.engine.rules import Place
+
+pytestmark = pytest.mark.model
+
+NEVER = Thresholds(logprob_min=0.0, logprob_floor=-100.0, chars_per_s_max=1e9, compression_ratio_max=1e9)
+"""No text of random weights is this likely: every window is decoded at each temperature."""
+ALWAYS = Thresholds(logprob_min=-100.0, logprob_floor=-100.0, chars_per_s_max=1e9, compression_ratio_max=1e9)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> GreedyDecoder:
+    model = models.random_whisper(models.tiny(n_layer=2), seed=0)
+    models.tokenizer_of(model)
+    return GreedyDecoder(model, None)
+
+
+@pytest.fixture(scope="module")
+def features(decoder: GreedyDecoder) -> Tensor:
+    return decoder.encode(sounds(6, 48_000))
+
+
+def request(seed: int = 0, *, final: bool = True, language: str | None = "de") -> Request:
+    options = DecodeOptions(language, "transcribe", 12, seed=seed, draft=(5, 6))
+    return Request(options, audio_s=3.0, prompt="", final=final)
+
+
+def said(reading: Reading) -> tuple[object, ...]:
+    # Not the log-probability, whose last digits depend on the batch.
+    return reading.decoded.tokens, reading.temperature, reading.retried, reading.dropped
+
+
+def test_a_window_that_passes_is_decoded_once(decoder: GreedyDecoder, features: Tensor) -> None:
+    readings = Ladder(decoder, ALWAYS).read(features, [request()] * 6)
+    plain = decoder.decode_features(features, [request().options] * 6)
+    # Rows that end at the limit of tokens are tried again.
+    whole = [i for i, row in enumerate(plain) if row.is_whole]
+    assert whole
+    for i in whole:
+        assert readings[i] == Reading(plain[i], 0.0, (), None)
+
+
+def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: GreedyDecoder, features: Tensor) -> None:
+    (reading,) = Ladder(decoder, NEVER).read(features[:1], [request()])
+    attempts = [
+        decoder.decode_features(features[:1], [dataclasses.replace(request().options, temperature=t)])[0]
+        for t in (0.0, 0.2, 0.4)
+    ]
+    assert len(reading.retried) == 2
+    best = max(attempts, key=lambda attempt: attempt.avg_logprob)
+    assert reading.decoded.tokens == best.tokens
+
+
+def test_a_partial_is_never_decoded_again(decoder: GreedyDecoder, features: Tensor) -> None:
+    readings = Ladder(decoder, NEVER).read(features, [request(final=False)] * 6)
+    assert {(reading.temperature, reading.retried) for reading in readings} == {(0.0, ())}
+
+
+def test_only_the_rows_that_fail_are_decoded_again(decoder: GreedyDecoder, features: Tensor) -> None:
+    calls: list[list[float]] = []
+
+    class Watched(GreedyDecoder):
+        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+            calls.append([row.temperature for row in options])
+            return decoder.decode_features(features, options)  # type: ignore[return-value]
+
+    requests = [request(final=i % 2 == 0) for i in range(6)]
+    Ladder(Watched(decoder._model, None), NEVER).read(features, requests)
+    assert calls == [[0.0] * 6, [0.2] * 3, [0.4] * 3]
+
+
+def test_a_retry_does_not_depend_on_its_neighbours(decoder: GreedyDecoder, features: Tensor) -> None:
+    ladder = Ladder(decoder, NEVER)
+    requests = [request(seed, language=[None, "fr"][seed % 2]) for seed in range(6)]
+    together = ladder.read(features, requests)
+    backwards = ladder.read(features.flip(0), requests[::-1])[::-1]
+    alone = [ladder.read(features[i : i + 1], [requests[i]])[0] for i in range(6)]
+    assert list(map(said, together)) == list(map(said, backwards)) == list(map(said, alone))
+
+
+def sampled(decoder: GreedyDecoder, features: Tensor, seed: int, temperature: float) -> tuple[int, ...]:
+    options = dataclasses.replace(request(seed).options, temperature=temperature)
+    return decoder.decode_features(features[:1], [options])[0].tokens
+
+
+def test_a_seed_gives_one_text_and_seeds_give_several(decoder: GreedyDecoder, features: Tensor) -> None:
+    texts = [sampled(decoder, features, seed, 1.0) for seed in range(4)]
+    assert texts == [sampled(decoder, features, seed, 1.0) for seed in range(4)]
+    assert len(set(texts)) == 4
+
+
+def test_close_to_nought_sampling_is_greedy(decoder: GreedyDecoder, features: Tensor) -> None:
+    (greedy,) = decoder.decode_features(features[:1], [request().options])
+    assert sampled(decoder, features, 7, 1e-4) == greedy.tokens
+
+
+def test_text_that_the_guard_cuts_keeps_the_tokens_of_what_is_left() -> None:
+    decoder = GreedyDecoder(models.random_whisper(models.tiny(n_layer=1), seed=0), None)
+    looping = decoder.tokens_of("Go on." + " We will see, we will see." * 3)
+
+    class Looping(GreedyDecoder):
+        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+            rows = decoder.decode_features(features, options)
+            text = decoder.text_of(looping)
+            return [dataclasses.replace(row, tokens=looping, text=text, is_whole=True) for row in rows]
+
+    ladder = Ladder(Looping(decoder._model, None), ALWAYS)
+    (reading,) = ladder.read(decoder.encode(sounds(1, 48_000)), [request()])
+    assert reading.dropped is GuardRule.REPETITION
+    assert reading.retried == (GuardRule.REPETITION,) * 2
+    assert reading.decoded.text == "Go on. We will see"
+    assert decoder.text_of(reading.decoded.tokens) == reading.decoded.text
+
+
+# ---------------------------------------------------------------- the distribution
+
+
+@pytest.mark.parametrize("temperature", [0.2, 0.4, 1.0])
+def test_tokens_are_drawn_from_whispers_distribution(temperature: float) -> None:
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(1)) * 2
+    logits[::7] = -torch.inf
+    n_draws = 20_000
+    # Chances at regular distances: each token comes as often as its probability says, up to one.
+    chances = (np.arange(n_draws) + 0.5) / n_draws
+    places = [Place(False, None, temperature, float(chance)) for chance in chances]
+    counts = Counter(_choose(logits.expand(n_draws, -1), places).tolist())
+    expected = torch.distributions.Categorical(logits=logits / temperature).probs
+    for token in range(50):
+        assert abs(counts[token] - n_draws * float(expected[token])) <= 1.01
+    assert not any(counts[token] for token in range(0, 50, 7))
+
+
+@pytest.mark.parametrize("chance", [0.0, np.nextafter(1.0, 0.0)])
+def test_the_ends_of_the_distribution_are_allowed_tokens(chance: float) -> None:
+    logits = torch.tensor([[-torch.inf, -torch.inf, 1.0, 0.5, -torch.inf, -torch.inf]])
+    assert int(_choose(logits, [Place(False, None, 0.4, chance)])) in (2, 3)
+
+
+def test_greedy_rows_beside_sampled_ones_take_the_likeliest() -> None:
+    logits = torch.tensor([[0.0, 3.0, 1.0]] * 3)
+    places = [Place(False, None), Place(False, None, 1.0, 0.999), Place(False, None)]
+    assert _choose(logits, places).tolist() == [1, 2, 1]
