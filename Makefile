@@ -14,12 +14,14 @@ TORCH_INDEX ?=
 STEPS ?= 30000
 # Folder of the model that parity reads; empty: the embedded one.
 MODEL ?=
+# Non-speech that `make nonspeech` synthesises.
+HOURS ?= 10
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check test faults soak cov demo serve demo-model parity clean
+.PHONY: help setup fmt check test faults soak cov demo serve demo-model parity nonspeech clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -45,6 +47,9 @@ soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOB
 
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing
+
+nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
+	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
 
 check: $(VENV)/.dev ## lint, types, import rules
 	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .

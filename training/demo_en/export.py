@@ -29,6 +29,9 @@ from .vocabulary import N_WHISPER, UNKNOWN, Vocabulary
 BYTES_MAX = 30_000_000
 LICENCE = "Apache-2.0"
 SYNTHETIC_ONLY = "synthetic voices only: trained on espeak-ng and flite, not for human speech"
+GUARD = {"logprob_min": -0.75, "logprob_floor": -0.75}
+"""Half way between the included recordings (-0.63 and above) and a thousand noises (-0.86 and below), as
+finals of the first checkpoint; ``make nonspeech`` tells whether they still hold for another."""
 _N_SILENT = 24
 
 
@@ -128,6 +131,7 @@ def describe(work: Path, saved: Checkpoint, weights: Path, measured: dict[str, f
         "timestamps": stage.p_timestamps > 0,
         "prompts": stage.p_prompt > 0,
         "alignment_heads": alignment_heads(saved.shape),
+        "guard": GUARD,
         "files": {weights.name: {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}},
         "trained": {
             "commands": commands(work, saved.step),
