@@ -48,6 +48,9 @@ soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOB
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing
 
+parity: $(VENV)/.dev ## compare the decoder with whisper.decode on some 500 windows
+	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.parity
+
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
 
