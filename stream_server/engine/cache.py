@@ -74,6 +74,13 @@ class LayerCache:
         n_rows = len(x)
         return _attend(attention, x, self._cross_key[:n_rows], self._cross_value[:n_rows])
 
+    def audio_scores(self, attention: MultiHeadAttention, x: Tensor, heads: Sequence[int]) -> Tensor:
+        """What some heads look at in the audio, before the softmax: float32 (B, heads, L, T)."""
+        query = _split_heads(attention.query(x), attention.n_head)[:, heads]
+        key = _split_heads(self._cross_key[: len(x)], attention.n_head)[:, heads]
+        scale: float = query.shape[-1] ** -0.5
+        return (query @ key.transpose(-1, -2)).float() * scale
+
     @property
     def audio(self) -> Tensor:
         """The audio's keys (B, T, D)."""

@@ -10,7 +10,7 @@ Shapes: B rows, T audio positions (20 ms each), L tokens, D model width, N place
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,9 +19,13 @@ from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
+from stream_server.engine.alignment import TimedWord, time_words
 from stream_server.engine.cache import BatchCache, make_span
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
 from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules
+
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+"""Written without spaces: whisper times each character."""
 
 _PLACES_MAX = 128
 """Places projected on the vocabulary at a time: their logits are 27 MB."""
@@ -48,6 +52,10 @@ class GreedyDecoder:
         self._tokenizer = _load_tokenizer(model)
         self._full_stop: list[int] = self._tokenizer.encode(".")
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
+        self._alignment_heads: dict[int, list[int]] = {}
+        """By layer."""
+        for layer, head in model.alignment_heads.indices().T.tolist():
+            self._alignment_heads.setdefault(layer, []).append(head)
         self._converted: Tensor | None = None
         self.n_passes = 0
         """Passes of the text decoder over a batch so far, language detection not included."""
@@ -93,6 +101,48 @@ class GreedyDecoder:
             x = block(x)
         features: Tensor = encoder.ln_post(x)
         return features
+
+    @torch.inference_mode()
+    def time_words(
+        self,
+        features: Tensor,
+        decoded: Sequence[Decoded],
+        options: Sequence[DecodeOptions],
+        n_positions: Sequence[int],
+    ) -> list[list[TimedWord]]:
+        """Find when each word of rows decoded before was said, in one more pass.
+
+        Args:
+            features: (B, T, D), as for ``decode_features``.
+            decoded: What the rows say, B of them.
+            options: By which they were decoded.
+            n_positions: Audio positions of each row's own audio, without its padding.
+        """
+        texts = [[token for token in row.tokens if token < self._tokenizer.eot] for row in decoded]
+        prompts = [
+            self._prompt(replace(asked, language=row.language, prompt=(), timestamps=False))
+            for asked, row in zip(options, decoded, strict=True)
+        ]
+        feeds = [[*prompt, *text, self._tokenizer.eot] for prompt, text in zip(prompts, texts, strict=True)]
+        cache = BatchCache.over(self._model.decoder, features, 1 + max(map(len, feeds)))
+        scores: list[Tensor] = []
+        self._hidden(feeds, [0] * len(feeds), cache, scores)
+        attention = torch.cat(scores, dim=1)
+        timed = []
+        for i, text in enumerate(texts):
+            words, tokens = self._split_words(text, decoded[i].language)
+            timed.append(
+                time_words(attention[i, :, : len(feeds[i])], words, list(map(len, tokens)), n_positions[i])
+            )
+        return timed
+
+    def _split_words(self, tokens: list[int], language: str) -> tuple[list[str], list[list[int]]]:
+        """Words and the tokens of each, as whisper splits them."""
+        split = self._tokenizer.split_tokens_on_spaces
+        if language in UNSPACED_LANGUAGES:
+            split = self._tokenizer.split_tokens_on_unicode
+        words, word_tokens = split([*tokens, self._tokenizer.eot])
+        return words[:-1], word_tokens[:-1]
 
     def tokens_of(self, text: str) -> tuple[int, ...]:
         """The tokens of a text before, as whisper makes a prompt of them."""
@@ -199,8 +249,17 @@ class GreedyDecoder:
 
     # ------------------------------------------------------------ one pass of the text decoder
 
-    def _hidden(self, feeds: list[list[int]], starts: list[int], cache: BatchCache) -> Tensor:
-        """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends."""
+    def _hidden(
+        self,
+        feeds: list[list[int]],
+        starts: list[int],
+        cache: BatchCache,
+        scores: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends.
+
+        To ``scores``, if given, what the alignment heads look at is added, layer by layer.
+        """
         decoder = self._model.decoder
         n_tokens = max(map(len, feeds))
         padded = [feed + [self._tokenizer.eot] * (n_tokens - len(feed)) for feed in feeds]
@@ -208,9 +267,12 @@ class GreedyDecoder:
         span = make_span(starts, n_tokens, cache.capacity, device)
         positions = decoder.positional_embedding[span.positions.clamp(max=self._model.dims.n_text_ctx - 1)]
         x = (decoder.token_embedding(torch.tensor(padded, device=device)) + positions).to(cache.dtype)
-        for block, layer in zip(decoder.blocks, cache.layers, strict=True):
+        for i, (block, layer) in enumerate(zip(decoder.blocks, cache.layers, strict=True)):
             x = x + layer.attend(block.attn, block.attn_ln(x), span)
-            x = x + layer.attend_audio(block.cross_attn, block.cross_attn_ln(x))
+            normed = block.cross_attn_ln(x)
+            if scores is not None and i in self._alignment_heads:
+                scores.append(layer.audio_scores(block.cross_attn, normed, self._alignment_heads[i]))
+            x = x + layer.attend_audio(block.cross_attn, normed)
             x = x + block.mlp(block.mlp_ln(x))
         hidden: Tensor = decoder.ln(x)
         return hidden

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.core.hops import Hops
-from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.core.jobs import Batch, DecodeJob, DecodeResult, Word
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.settings import ModelFacts
+from stream_server.engine.alignment import POSITION_S, TimedWord
 from stream_server.engine.decoder import GreedyDecoder
 from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.manifest import read_manifest
@@ -20,6 +22,7 @@ from stream_server.engine.model import choose_device, facts_of, load_whisper
 from stream_server.engine.rows import DecodeOptions
 from stream_server.engine.windows import log_mel, window_samples
 
+POSITION_SAMPLES = round(POSITION_S * SAMPLE_RATE_HZ)
 TOKENS_PER_S = 12
 TOKENS_BASE = 16
 """Fast speech is about 5 tokens a second; more than 12 is a loop. Short windows get the base."""
@@ -76,9 +79,31 @@ class WhisperTranscriber:
         n_mels = self._manifest.dims.n_mels
         mel = torch.stack([log_mel(job.pcm, n_window, n_mels, self._device) for job in jobs])
         features = self._decoder.encode(mel.to(self._dtype))
-        readings = self._ladder.read(features, [self._request(job) for job in jobs])
+        requests = [self._request(job) for job in jobs]
+        readings = self._ladder.read(features, requests)
+        words = self._time_words(features, jobs, requests, readings)
         now_s = time.monotonic()
-        return [_answer(job, reading, now_s) for job, reading in zip(jobs, readings, strict=True)]
+        return [
+            _answer(job, reading, words.get(i, ()), now_s)
+            for i, (job, reading) in enumerate(zip(jobs, readings, strict=True))
+        ]
+
+    def _time_words(
+        self, features: Tensor, jobs: list[DecodeJob], requests: list[Request], readings: list[Reading]
+    ) -> dict[int, tuple[Word, ...]]:
+        """Words by the place of their job, of the jobs that ask for them and have a text."""
+        rows = [i for i, job in enumerate(jobs) if job.word_times and readings[i].decoded.text]
+        if not rows:
+            return {}
+        timed = self._decoder.time_words(
+            features[rows],
+            [readings[i].decoded for i in rows],
+            [requests[i].options for i in rows],
+            [min(features.shape[1], jobs[i].n_samples // POSITION_SAMPLES) for i in rows],
+        )
+        return {
+            i: tuple(_word(jobs[i], word) for word in words) for i, words in zip(rows, timed, strict=True)
+        }
 
     def _request(self, job: DecodeJob) -> Request:
         cap = TOKENS_BASE + int(TOKENS_PER_S * job.n_samples / SAMPLE_RATE_HZ)
@@ -97,7 +122,12 @@ class WhisperTranscriber:
         return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final)
 
 
-def _answer(job: DecodeJob, reading: Reading, now_s: float) -> DecodeResult:
+def _word(job: DecodeJob, word: TimedWord) -> Word:
+    start, end = (job.start + round(bound * SAMPLE_RATE_HZ) for bound in (word.start_s, word.end_s))
+    return Word(word.text, start, end)
+
+
+def _answer(job: DecodeJob, reading: Reading, words: tuple[Word, ...], now_s: float) -> DecodeResult:
     decoded = reading.decoded
     return job.answered(
         text=decoded.text,
@@ -106,6 +136,7 @@ def _answer(job: DecodeJob, reading: Reading, now_s: float) -> DecodeResult:
         avg_logprob=decoded.avg_logprob,
         no_speech_prob=decoded.no_speech_prob,
         tokens=decoded.tokens,
+        words=words,
         temperature=reading.temperature,
         retried=reading.retried,
         dropped=reading.dropped,
