@@ -48,9 +48,6 @@ soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOB
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing
 
-parity: $(VENV)/.dev ## compare the decoder with whisper.decode on some 500 windows
-	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.parity
-
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
 
@@ -59,8 +56,9 @@ check: $(VENV)/.dev ## lint, types, import rules
 	@echo "==> mypy" && $(BIN)/mypy
 	@echo "==> import rules" && $(BIN)/lint-imports
 
-parity: $(VENV)/.dev ## check that whisper.decode and our engine read a model alike: make parity MODEL=DIR
+parity: $(VENV)/.dev ## check that our engine says what whisper.decode says: make parity MODEL=DIR
 	@STREAM_SERVER_TEST_MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/stream_server/engine/test_model_parity.py
+	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.parity
 
 demo-model: $(VENV)/.base ## train the embedded model from nothing: hours on 2 cores, goes on where it stopped
 	@$(PIP) install -q -r training/requirements.txt

@@ -98,7 +98,7 @@ class Manifest(msgspec.Struct, frozen=True):
     """Silence that a fitted window has at its end, seconds."""
     alignment_heads: str | None = None
     """whisper's base85 dump of the heads that align words."""
-    prompt: bool = True
+    prompts: bool = True
     """Whether the model was trained to read on from the text before; one that was not is given none."""
     guard: Thresholds = Thresholds()
     """Lines of the guard against invented text, where this model needs others."""

@@ -107,7 +107,7 @@ class WhisperTranscriber:
 
     def _request(self, job: DecodeJob) -> Request:
         cap = TOKENS_BASE + int(TOKENS_PER_S * job.n_samples / SAMPLE_RATE_HZ)
-        prompt = job.prompt if self._manifest.prompt else ""
+        prompt = job.prompt if self._manifest.prompts else ""
         options = DecodeOptions(
             language=job.language,
             task=job.task.value,
