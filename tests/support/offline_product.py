@@ -66,14 +66,18 @@ def transcribe_all(
     events: list[list[ServerEvent]] = [[] for _ in recordings]
     results: list[DecodeResult] = []
 
+    def decode() -> None:
+        while (batch := scheduler.next_batch()) is not None:
+            for result in transcriber.transcribe(batch):
+                results.append(result)
+                hub.receive_result(result, 0.0)
+
     def settle() -> None:
         while scores := vad.score():
             for session, probability in scores.items():
                 hub.receive_scores(session, [probability], 0.0)
-            while (batch := scheduler.next_batch()) is not None:
-                for result in transcriber.transcribe(batch):
-                    results.append(result)
-                    hub.receive_result(result, 0.0)
+            decode()
+        decode()  # A finish at the end of a frame closes a segment without a further score.
         for seat, said in zip(seats, events, strict=True):
             while (numbered := seat.outbox.pop()) is not None:
                 said.append(numbered.event)
