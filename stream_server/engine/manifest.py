@@ -3,6 +3,7 @@
 Knows neither torch nor whisper, so that the server can read it without loading a model.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable
@@ -205,8 +206,8 @@ def verify_files(folder: Path, manifest: Manifest, count: ByteCount | None = Non
     """
     n_before = 0
     for name in manifest.files:
-        counted = count and _counting_from(n_before, count)
-        _check_file(folder, manifest, name, lambda path, counted=counted: sha256_of(path, counted))
+        digest_of = functools.partial(sha256_of, count=count and _counting_from(n_before, count))
+        _check_file(folder, manifest, name, digest_of)
         n_before += (folder / name).stat().st_size
 
 
