@@ -41,6 +41,7 @@ from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.connection import stream_handler
 from stream_server.transport.gate import Gate
+from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
 from stream_server.transport.tls import SwappableContext
@@ -160,8 +161,8 @@ class App:
             for sock in sockets:
                 sock.close()
             raise
-        self._hub = self._make_hub(facts)
         admission = Admission(self._admission_limits())
+        self._hub = self._make_hub(facts, SessionLedger(admission, self._metrics))
         gate = Gate(admission, DEFAULT_POLICY, self._config.tls.trust_domain, self, self._metrics)
         self._listener = Listener(
             sockets,
@@ -225,11 +226,12 @@ class App:
         network.warm_up()
         return network
 
-    def _make_hub(self, facts: ModelFacts) -> Hub:
+    def _make_hub(self, facts: ModelFacts, ledger: SessionLedger) -> Hub:
         limits = self._config.limits
         settings = SessionSettings(
             model=facts,
-            limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s),
+            limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
+            features=("resume",) if limits.resume_s else (),
             segmenter=self._config.segments.segmenter(),
             partial_frames=round(self._config.engine.partial_ms / 32),
         )
@@ -238,13 +240,21 @@ class App:
             self._vad,
             self._engine,
             report_bug=self._report_bug,
+            watcher=ledger,
             outbox_max=limits.unread_events,
             outbox_wait_s=limits.unread_s,
+            replay_max=limits.replay_events,
+            detached_max=limits.detached,
         )
 
     def _admission_limits(self) -> AdmissionLimits:
         limits = self._config.limits
-        return AdmissionLimits(limits.sessions, limits.sessions_per_identity, limits.connects_per_minute)
+        return AdmissionLimits(
+            limits.sessions,
+            limits.sessions_per_identity,
+            limits.connects_per_minute,
+            limits.resumes_per_minute,
+        )
 
     # ------------------------------------------------------------ run
 

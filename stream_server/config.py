@@ -78,12 +78,27 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Finals waiting longer than this mean the client does not read."""
     waiting_finals: int = 4096
     """Finals of all sessions before the engine."""
+    resume_s: float = 45.0
+    """How long a session whose connection broke waits for its client; 0 ends it at once. The default is a
+    cut of 30 s, and what a client needs to notice its end and to connect."""
+    resumes_per_minute: int = 60
+    """Connections by one identity that go on with a session."""
+    detached: int = 200
+    """Sessions that wait so at once; the one that has waited longest makes room."""
+    replay_events: int = 512
+    """Events of each session that are kept for its client to come back."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        counts = "sessions sessions_per_identity connects_per_minute handshakes unread_events waiting_finals"
+        counts = (
+            "sessions sessions_per_identity connects_per_minute handshakes unread_events waiting_finals"
+            " resumes_per_minute detached"
+        )
         for name in counts.split():
             _range(name, getattr(self, name), 1, 1_000_000)
+        _range("resume_s", self.resume_s, 0, 3_600)
+        # What a slow reader may leave unread must still be there when it comes back.
+        _range("replay_events", self.replay_events, self.unread_events, 1_000_000)
         _range("idle_s", self.idle_s, 1, 86_400)
         # A closed segment of 5 s and an open one must fit, or a stream would stop for good.
         _range("ahead_s", self.ahead_s, 10, 600)

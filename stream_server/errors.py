@@ -11,6 +11,9 @@
      │    ├── NotAllowed           1008  identity or policy
      │    ├── TooLarge             1009  one message over the limit
      │    ├── IdleTimeout          1008  nothing sent for the idle time
+     │    ├── UnknownSession       1008  no session of yours has the name that resume gives
+     │    ├── ResumeExpired        1008  the connection was away longer than a session waits
+     │    ├── EventOutOfRange      1008  resume asks for events that are not kept, or never were
      │    ├── SlowReader           1013  events pile up unread
      │    ├── Overloaded           1013  no room for this session or its work
      │    ├── EngineFailed         1011  the decoder died too often
@@ -85,6 +88,27 @@ class IdleTimeout(StreamError):
     """Raised when neither audio nor ``keepalive`` came for the idle time."""
 
     code = "idle_timeout"
+    close_code = 1008
+
+
+class UnknownSession(StreamError):
+    """Raised when ``resume`` names a session that is over, never was, or is somebody else's."""
+
+    code = "unknown_session"
+    close_code = 1008
+
+
+class ResumeExpired(StreamError):
+    """Raised when a session has waited for its client for as long as it may."""
+
+    code = "resume_expired"
+    close_code = 1008
+
+
+class EventOutOfRange(StreamError):
+    """Raised when ``resume`` names an event after which the session cannot go on."""
+
+    code = "event_out_of_range"
     close_code = 1008
 
 

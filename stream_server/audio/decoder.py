@@ -63,6 +63,8 @@ class AudioDecoder:
     def __init__(self, audio: AudioFormat) -> None:
         self._format = audio
         self._split = b""
+        self.n_samples = 0
+        """Whole samples taken, at the client's rate; one of every channel counts once."""
         self._resampler: soxr.ResampleStream | None = None
         if audio.sample_rate_hz != SAMPLE_RATE_HZ:
             # float32 in and out: soxr's own int16 output adds dither, which would make the text depend
@@ -88,7 +90,12 @@ class AudioDecoder:
         data = self._split + data
         whole = len(data) - len(data) % self._format.bytes_per_frame
         self._split = data[whole:]
+        self.n_samples += whole // self._format.bytes_per_frame
         return self._convert(data[:whole], last=False)
+
+    def drop_split(self) -> None:
+        """Forget a sample whose rest will not come: what is pushed next begins with a whole one."""
+        self._split = b""
 
     def finish(self) -> NDArray[np.int16]:
         """Return what the resampler held back, int16 (n,); nothing may be pushed afterwards."""

@@ -20,6 +20,7 @@ from stream_server.cli.hops_view import HopsView
 from stream_server.client import (
     ClientError,
     ConnectFailed,
+    ConnectionState,
     Event,
     FinalEvent,
     FinishedEvent,
@@ -40,6 +41,11 @@ PROGRESS_S_MIN = 20.0
 WAIT_S_MAX = 60.0
 TRIES_MAX = 5
 """A server that asks to come back later is asked again so often, and waited for so long each time."""
+
+_CONNECTION_NOTES = {
+    ConnectionState.LOST: "the connection is lost; trying to go on",
+    ConnectionState.RESUMED: "connected again; nothing was lost",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,9 @@ async def _transcribe_once(
         language=settings.language,
         partials=settings.partials,
         trace=settings.trace,
+        on_connection=lambda state: errors.print(
+            f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
+        ),
     )
     hops = HopsView(errors) if settings.trace and not settings.is_json else None
     async with opened as stream:

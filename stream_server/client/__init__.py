@@ -14,9 +14,9 @@ The events are the structs of the protocol's schema, ``stream_server.dialects.sc
 
 from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
 from stream_server.client.pacing import Pace
+from stream_server.client.reconnect import ConnectionState, Reconnect
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.dialects.schema import (
-    AckEvent,
     FinalEvent,
     FinishedEvent,
     FlushedEvent,
@@ -29,11 +29,11 @@ from stream_server.dialects.schema import (
 )
 
 __all__ = [
-    "AckEvent",
     "CaptionError",
     "CaptionStream",
     "ClientError",
     "ConnectFailed",
+    "ConnectionState",
     "Event",
     "FinalEvent",
     "FinishedEvent",
@@ -42,6 +42,7 @@ __all__ = [
     "LimitsObject",
     "Pace",
     "PartialEvent",
+    "Reconnect",
     "SpeechStartedEvent",
     "StartedEvent",
     "WarningEvent",

@@ -1,30 +1,32 @@
-"""One stream: a WebSocket over mutual TLS that takes audio and gives captions.
+"""One stream: audio goes in, captions come out, whatever becomes of the connection.
 
-What goes over the wire is the schema's business, and how the connection is made ``websocket``'s; this
-module keeps the stream's rules: message size, order of events, ends, and errors.
+What goes over the wire is the schema's business, one connection ``link``'s, and what must be said again
+after a lost one ``send_log``'s. This module keeps the stream's rules: order of events, ends, errors, and
+that a session goes on over the next connection without a gap and without a doubled caption.
 """
 
 import asyncio
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import get_args
 
-import msgspec
-from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from stream_server.client.errors import (
-    CONNECT_ERRORS,
-    CaptionError,
-    ConnectFailed,
-    explain_close,
-    explain_connect,
-)
+from stream_server.audio.decoder import BYTES_PER_SAMPLE, Encoding
+from stream_server.client.errors import CaptionError, ConnectFailed, explain_close
+from stream_server.client.link import Link, broken, open_link
 from stream_server.client.pacing import iterate, keep_alive
-from stream_server.client.websocket import CLOSE_S, close_websocket, open_websocket
+from stream_server.client.reconnect import (
+    FINAL_CLOSE_CODES,
+    TAKEN_OVER,
+    ConnectionState,
+    Reconnect,
+    may_pass,
+)
+from stream_server.client.send_log import SendLog
+from stream_server.client.websocket import close_websocket
 from stream_server.dialects import schema
 
 Event = (
@@ -34,29 +36,17 @@ Event = (
     | schema.FlushedEvent
     | schema.LagEvent
     | schema.FinishedEvent
-    | schema.AckEvent
     | schema.WarningEvent
 )
 """What a stream gives, in order."""
 
 OPEN_S = 10.0
-"""For connection, handshakes and ``started`` together."""
+"""For connection, handshakes and the first event together."""
 KEEPALIVE_S = 10.0
 """A third of the server's default idle limit."""
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(schema.ServerText)
-
-
-class _Envelope(msgspec.Struct):
-    """What every event has, also those of a later protocol."""
-
-    type: str
-    seq: int
-
-
-_envelope_decoder = msgspec.json.Decoder(_Envelope)
-_KNOWN_TYPES = {event.__struct_config__.tag for event in get_args(schema.ServerText)}
+UNREAD_MAX = 256
+"""Events that wait for the iteration before the connection is left unread."""
+_RECONNECT = Reconnect()
 
 
 @asynccontextmanager
@@ -73,8 +63,13 @@ async def connect(
     trace: bool = False,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
+    reconnect: Reconnect | None = _RECONNECT,
+    on_connection: Callable[[ConnectionState], None] | None = None,
 ) -> AsyncIterator["CaptionStream"]:
     """Open a stream; leaving the block closes it.
+
+    A lost connection is opened again and the session resumed, where the server offers that: no caption is
+    lost or doubled, and audio sent meanwhile is kept. The first connection is not retried.
 
     Args:
         url: ``wss://HOST:PORT/v1/stream``.
@@ -86,8 +81,10 @@ async def connect(
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
         trace: Whether partials and finals tell where the time went.
-        open_timeout_s: Seconds until the stream must have started.
+        open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
+        reconnect: How to come back after a lost connection; None ends the stream instead.
+        on_connection: Told on the loop when the connection is lost and when the stream goes on.
 
     Raises:
         ConnectFailed: No connection, or the server refused it.
@@ -102,41 +99,42 @@ async def connect(
         partials=partials,
         trace=trace,
     )
-    websocket, stream = await _open(url, tls, start, open_timeout_s)
+    link, (_, first) = await open_link(url, tls, start, open_timeout_s)
+    try:
+        started = await _check_started(link, first)
+        stream = CaptionStream(link, start, started, url, tls, open_timeout_s, reconnect, on_connection)
+    except BaseException:
+        link.websocket.transport.abort()
+        raise
+    running = asyncio.create_task(stream._run())
     alive = asyncio.create_task(_stay_alive(stream, keepalive_s))
     try:
         yield stream
     finally:
+        running.cancel()
         alive.cancel()
-        await asyncio.wait([alive])
-        await close_websocket(websocket)
+        await asyncio.gather(running, alive, return_exceptions=True)
+        await close_websocket(stream._link.websocket)
 
 
-async def _open(
-    url: str, tls: ssl.SSLContext, start: schema.StartMessage, timeout_s: float
-) -> tuple[ClientConnection, "CaptionStream"]:
-    if not url.startswith("wss://"):
-        raise ConnectFailed(
-            f"{url} is no address of a stream: it must begin with wss://, so that speech is private"
-        )
-    websocket: ClientConnection | None = None
-    try:
-        async with asyncio.timeout(timeout_s):
-            websocket = await open_websocket(url, tls)
-            return websocket, await CaptionStream._start(websocket, start)
-    except BaseException as exc:
-        if websocket is not None:
-            websocket.transport.abort()
-        if isinstance(exc, CONNECT_ERRORS):
-            raise explain_connect(exc, url) from exc
-        raise
+async def _check_started(link: Link, first: schema.ServerText | None) -> schema.StartedEvent:
+    if isinstance(first, schema.StartedEvent):
+        return first
+    if isinstance(first, schema.ErrorEvent):
+        raise await _server_error(link, first)
+    raise broken("something came before started")
+
+
+async def _server_error(link: Link, event: schema.ErrorEvent) -> CaptionError:
+    close_code = await link.close_code()
+    return CaptionError(event.code, event.message, *([close_code] if close_code else []))
 
 
 async def _stay_alive(stream: "CaptionStream", interval_s: float) -> None:
     try:
         await keep_alive(stream.keepalive, lambda: stream._sent_s, interval_s)
     except CaptionError:
-        return  # The connection is gone; whoever reads or sends next learns why.
+        return  # The stream is over; whoever reads or sends next learns why.
 
 
 class CaptionStream:
@@ -149,27 +147,43 @@ class CaptionStream:
     started: schema.StartedEvent
     """The server's answer: session, model, limits."""
 
-    def __init__(self, websocket: ClientConnection) -> None:
-        self._websocket = websocket
-        self._seq: int | None = None
-        self._unread: deque[Event | CaptionError] = deque()
-        self._reads = False
+    def __init__(
+        self,
+        link: Link,
+        start: schema.StartMessage,
+        started: schema.StartedEvent,
+        url: str,
+        tls: ssl.SSLContext,
+        open_timeout_s: float,
+        reconnect: Reconnect | None,
+        on_connection: Callable[[ConnectionState], None] | None,
+    ) -> None:
+        self.started = started
+        self._link = link
+        self._is_up = True
+        self._url = url
+        self._tls = tls
+        self._open_timeout_s = open_timeout_s
+        self._reconnect = reconnect if started.limits.resume_seconds > 0 else None
+        self._on_connection = on_connection
+        frame_bytes = BYTES_PER_SAMPLE[Encoding(start.encoding)] * start.channels
+        buffer_s = (reconnect or _RECONNECT).buffer_s
+        buffer_bytes = int(buffer_s * start.sample_rate * frame_bytes)
+        self._log = SendLog(frame_bytes, buffer_bytes, keeps=self._reconnect is not None)
+        self._last_event = started.event
+        self._unread: deque[Event] = deque()
         self._failure: CaptionError | None = None
         self._is_finished = False
+        self._changed = asyncio.Event()
         self._sent_s = time.monotonic()
 
-    @classmethod
-    async def _start(cls, websocket: ClientConnection, start: schema.StartMessage) -> "CaptionStream":
-        stream = cls(websocket)
-        await stream._send(_encoder.encode(start).decode())
-        first = await stream._receive()
-        if not isinstance(first, schema.StartedEvent):
-            raise first if isinstance(first, CaptionError) else _broken("something came before started")
-        stream.started = first
-        return stream
+    # ------------------------------------------------------------ what the user calls
 
     async def send(self, audio: bytes | bytearray | memoryview) -> None:
         """Send audio of any size, also parts of samples; waits while the server does not read.
+
+        While the connection is lost, audio is kept to be sent later, ``Reconnect.buffer_s`` at most; then
+        this waits until the stream goes on.
 
         Raises:
             CaptionError: The stream has ended; its code and message are the server's when it gave any.
@@ -177,7 +191,9 @@ class CaptionStream:
         view = memoryview(audio).cast("B")
         limit = self.started.limits.message_bytes
         for begin in range(0, len(view), limit):
-            await self._send(bytes(view[begin : begin + limit]))
+            await self._until(lambda: not self._log.is_full)
+            self._log.add_audio(view[begin : begin + limit])
+            await self._pushed()
 
     async def flush(self) -> None:
         """Ask for finals of all audio sent so far; ``FlushedEvent`` follows them.
@@ -185,7 +201,9 @@ class CaptionStream:
         Raises:
             CaptionError: As for ``send``.
         """
-        await self._send_message(schema.FlushMessage())
+        await self._until(lambda: True)
+        self._log.add_flush()
+        await self._pushed()
 
     async def finish(self) -> None:
         """Say that no more audio comes; the last finals and ``FinishedEvent`` follow.
@@ -193,34 +211,23 @@ class CaptionStream:
         Raises:
             CaptionError: As for ``send``.
         """
-        await self._send_message(schema.FinishMessage())
+        await self._until(lambda: True)
+        self._log.add_finish()
+        await self._pushed()
 
     async def keepalive(self) -> None:
         """Tell the server that this client is still there; ``connect`` sees to it by itself.
 
         Raises:
-            CaptionError: As for ``send``.
+            CaptionError: The stream has ended.
         """
-        await self._send_message(schema.KeepAliveMessage())
-
-    async def _send_message(self, message: schema.ClientText) -> None:
-        await self._send(_encoder.encode(message).decode())
-
-    async def _send(self, message: str | bytes) -> None:
-        try:
-            await self._websocket.send(message)
-        except ConnectionClosed as exc:
-            raise await self._reason(exc) from exc
+        self._raise_if_over()
         self._sent_s = time.monotonic()
-
-    async def _reason(self, exc: ConnectionClosed) -> CaptionError:
-        """Find why the connection is closed: the ``error`` event may wait behind unread captions."""
-        if self._is_finished:
-            return CaptionError("finished", "the stream is finished and takes nothing more", 1000)
-        while self._failure is None and not self._reads:
-            item = await self._receive()
-            self._unread.append(item if not isinstance(item, schema.StartedEvent) else _second_start())
-        return self._failure or explain_close(exc)
+        if self._is_up:
+            try:
+                await self._link.send(schema.KeepAliveMessage())
+            except ConnectionClosed:
+                return  # The stream's own task meets the same, and knows what to do.
 
     def __aiter__(self) -> "CaptionStream":
         return self
@@ -229,83 +236,185 @@ class CaptionStream:
         """The next event.
 
         Raises:
-            CaptionError: The server ended the stream with an error, or the connection was lost.
+            CaptionError: The server ended the stream with an error, or the connection was lost for good.
         """
-        if self._unread:
-            item: Event | CaptionError | schema.StartedEvent = self._unread.popleft()
-        elif self._is_finished:
-            raise StopAsyncIteration
-        else:
-            item = await self._receive()
-        if isinstance(item, schema.StartedEvent):
-            raise _second_start()
-        if isinstance(item, CaptionError):
-            raise item
-        return item
-
-    async def _receive(self) -> Event | schema.StartedEvent | CaptionError:
-        """The next event that this client knows; an error is returned, so that it can wait its turn."""
-        if self._failure is not None:
-            return self._failure
-        self._reads = True
-        try:
-            while (event := self._decode(await self._websocket.recv())) is None:
-                continue
-        except ConnectionClosed as exc:
-            self._failure = explain_close(exc)
-            return self._failure
-        except CaptionError as exc:
-            self._failure = exc
-            return exc
-        finally:
-            self._reads = False
-        match event:
-            case schema.ErrorEvent():
-                self._failure = await self._with_close_code(event)
-                return self._failure
-            case schema.FinishedEvent():
-                self._is_finished = True
+        while not self._unread:
+            if self._failure is not None:
+                raise self._failure
+            if self._is_finished:
+                raise StopAsyncIteration
+            await self._changed.wait()
+        event = self._unread.popleft()
+        self._note_change()
         return event
 
-    def _decode(self, data: str | bytes) -> schema.ServerText | None:
-        """Read one message; None for a type this client does not know.
+    def abort(self, why: str = "the client gave the stream up") -> None:
+        """End the stream at once, without ``finish``; the server gives up what it has not decoded."""
+        self._fail(CaptionError("aborted", why))
+
+    # ------------------------------------------------------------ waiting for each other
+
+    def _note_change(self) -> None:
+        """Wake whoever waits for anything; each looks for itself."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that this stream does; raises when the stream is over."""
+        self._raise_if_over()
+        while not condition():
+            await self._changed.wait()
+            self._raise_if_over()
+
+    async def _pushed(self) -> None:
+        """Wait until the connection has taken everything; without one, it waits in the log."""
+        self._note_change()
+        await self._until(lambda: self._log.is_sent or not self._is_up)
+
+    def _raise_if_over(self) -> None:
+        if self._is_finished:
+            raise CaptionError("finished", "the stream is finished and takes nothing more", 1000)
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_finished or self._failure is not None
+
+    def _fail(self, failure: CaptionError) -> None:
+        if not self._is_over:
+            self._failure = failure
+        self._note_change()
+
+    def _tell(self, state: ConnectionState) -> None:
+        if self._on_connection is not None:
+            self._on_connection(state)
+
+    # ------------------------------------------------------------ the connection
+
+    async def _run(self) -> None:
+        """One connection after the other until the stream is over."""
+        try:
+            while not self._is_over:
+                try:
+                    await self._exchange()
+                except ConnectionClosed as exc:
+                    self._is_up = False
+                    self._note_change()
+                    await self._recover(exc)
+        except CaptionError as failure:
+            self._fail(failure)
+        except Exception as exc:
+            # A bug of ours or of ``on_connection``: who reads or sends would wait for ever.
+            mistake = CaptionError("client_error", "the client made a mistake; its cause has the details")
+            mistake.__cause__ = exc
+            self._fail(mistake)
+
+    async def _exchange(self) -> None:
+        """Send and receive over one connection until the stream is over.
 
         Raises:
-            CaptionError: Not an event, or an event is missing before it.
+            ConnectionClosed: The connection is gone before that.
+            CaptionError: The server ended the stream, or broke the protocol.
         """
-        if isinstance(data, bytes):
-            raise _broken("a binary message")
+        pump = asyncio.create_task(self._pump())
         try:
-            envelope = _envelope_decoder.decode(data)
-            event = _decoder.decode(data) if envelope.type in _KNOWN_TYPES else None
-        except msgspec.DecodeError as exc:
-            raise _broken(f"a message that is no event of captions.v1: {exc}") from exc
-        if self._seq is not None and envelope.seq != self._seq + 1:
-            raise _broken(f"event {envelope.seq} came after event {self._seq}, so captions may be missing")
-        self._seq = envelope.seq
-        return event
+            while not self._is_over:
+                while len(self._unread) >= UNREAD_MAX:
+                    await self._changed.wait()
+                await self._take(*await self._link.receive())
+        finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
 
-    async def _with_close_code(self, event: schema.ErrorEvent) -> CaptionError:
-        """The close frame follows the event; a server that never sends it is not waited for."""
+    async def _pump(self) -> None:
+        """Send what the log gives out, in a task of its own; the receiver learns of a lost connection."""
+        while True:
+            message = self._log.next(self.started.limits.message_bytes)
+            if message is None:
+                await self._changed.wait()
+                continue
+            await self._link.send(message)
+            self._sent_s = time.monotonic()
+            self._note_change()
+
+    async def _take(self, number: int | None, event: schema.ServerText | None) -> None:
+        if number is not None:
+            if number != self._last_event + 1:
+                raise broken(f"durable event {number} came after {self._last_event}")
+            self._last_event = number
+        match event:
+            case None:
+                return  # Of a later protocol.
+            case schema.StartedEvent():
+                raise broken("started came twice")
+            case schema.ResumedEvent():
+                raise broken("resumed came twice")
+            case schema.ErrorEvent():
+                raise await _server_error(self._link, event)
+            case schema.AckEvent():
+                self._log.acknowledge(event.samples)
+                self._note_change()
+                return
+            case schema.FlushedEvent():
+                self._log.answer_flush()
+            case schema.FinishedEvent():
+                self._is_finished = True
+        self._unread.append(event)
+        self._note_change()
+
+    async def _recover(self, closed: ConnectionClosed) -> None:
+        """Go on over another connection.
+
+        Raises:
+            CaptionError: There is none, or the server does not go on with the session.
+        """
+        lost = explain_close(closed)
+        if lost.close_code == TAKEN_OVER:
+            raise CaptionError("taken_over", "the session was resumed over another connection", TAKEN_OVER)
+        if self._reconnect is None or lost.close_code in FINAL_CLOSE_CODES:
+            raise lost
+        self._tell(ConnectionState.LOST)
+        self._link = await self._resume(self._reconnect, lost)
+        self._is_up = True
+        self._note_change()
+        self._tell(ConnectionState.RESUMED)
+
+    async def _resume(self, reconnect: Reconnect, lost: CaptionError) -> Link:
+        lost_s = reconnect.clock()
+        patience_s = self.started.limits.resume_seconds
+        failure: ConnectFailed | None = None
+        n_tried = 0
+        while True:
+            await reconnect.sleep(reconnect.wait_s(n_tried, failure))
+            try:
+                return await self._open_again()
+            except ConnectFailed as exc:
+                failure = exc
+                n_tried += 1
+            if not may_pass(failure):
+                raise CaptionError(failure.code or "connection_lost", str(failure)) from failure
+            if reconnect.clock() - lost_s > patience_s:
+                message = f"{lost.message}; it could not be resumed within {patience_s:g} s: {failure}"
+                raise CaptionError("connection_lost", message, lost.close_code) from failure
+
+    async def _open_again(self) -> Link:
+        resume = schema.ResumeMessage(session=self.started.session, event=self._last_event)
+        url = f"{self._url}?{schema.RESUME_QUERY}"
+        link, (_, first) = await open_link(url, self._tls, resume, self._open_timeout_s)
         try:
-            async with asyncio.timeout(CLOSE_S):
-                await self._websocket.wait_closed()
-        except TimeoutError:
-            self._websocket.transport.abort()
-        close_code = self._websocket.close_code
-        return CaptionError(event.code, event.message, *([close_code] if close_code else []))
-
-    def abort(self) -> None:
-        """Drop the connection at once, without ``finish``; the server gives up what it has not decoded."""
-        self._websocket.transport.abort()
-
-
-def _broken(what: str) -> CaptionError:
-    return CaptionError("protocol", f"the server broke the protocol: {what}")
-
-
-def _second_start() -> CaptionError:
-    return _broken("started came twice")
+            if isinstance(first, schema.ErrorEvent):
+                raise await _server_error(link, first)
+            if not isinstance(first, schema.ResumedEvent):
+                raise broken("something came before resumed")
+            self._log.rewind(first.samples, first.flushes, closing=first.closing)
+        except ValueError as exc:
+            link.websocket.transport.abort()
+            raise broken(str(exc)) from exc
+        except BaseException:
+            link.websocket.transport.abort()
+            raise
+        return link
 
 
 async def transcribe(
@@ -342,7 +451,7 @@ async def _send_all(stream: CaptionStream, chunks: Iterable[bytes] | AsyncIterab
     except CaptionError:
         return  # The reader meets the same end, with the server's last events before it.
     except Exception:
-        stream.abort()  # Wakes the reader, who passes the exception on.
+        stream.abort("the source of the audio failed")  # Wakes the reader, who passes the exception on.
         raise
 
 

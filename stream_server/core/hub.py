@@ -3,10 +3,17 @@
 The hub owns sessions and their outboxes; it knows the VAD stage and the engine only as the two
 protocols below. A result or a score that comes back for a session that is gone is dropped and
 counted, never given to somebody else: everything is addressed by session id.
+
+A connection has a *seat*. When it is lost, its session stays on the seat, *detached*: finals go on being
+made and wait in the replay log. ``resume`` gives the session to the seat of another connection of the
+same identity, also while the old connection seems alive, for a client knows first that it is not. Who
+does not come back in ``resume_s`` ends like any other session: by an error, its finals before it.
 """
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import numpy as np
@@ -14,11 +21,27 @@ from numpy.typing import NDArray
 
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.messages import ClientMessage, SessionId
+from stream_server.core.messages import ClientMessage, Numbered, Resume, SessionId, Start
 from stream_server.core.outbox import Outbox
-from stream_server.core.session import Session
+from stream_server.core.replay import ReplayLog
+from stream_server.core.session import Session, State
 from stream_server.core.settings import SessionSettings
-from stream_server.errors import InternalError, ShuttingDown, SlowReader, StreamError
+from stream_server.errors import (
+    InternalError,
+    NotSupported,
+    ProtocolViolation,
+    ResumeExpired,
+    ShuttingDown,
+    SlowReader,
+    StreamError,
+    UnknownSession,
+)
+
+TAKEN_OVER = 4001
+"""Close code of a connection whose session was resumed by another one; RFC 6455 leaves 4000 to 4999 to
+applications, and a client that is told so must not resume in turn."""
+EXPIRED_MAX = 1024
+"""Sessions remembered after their time, so that who comes too late learns that it was too late."""
 
 
 class Scorer(Protocol):
@@ -41,23 +64,86 @@ class Decoder(Protocol):
         """Forget whatever a session has waiting."""
 
 
-class Seat:
-    """One session's place in the hub: the session, its outbox, and how to wake its writer."""
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose certificate opened a connection."""
 
-    def __init__(self, session: Session, outbox: Outbox, wake: Callable[[], None]) -> None:
+    identity: str
+    """Its name; a renewed certificate has the same. For comparison, never for a log."""
+    fingerprint: str
+    """What a log says instead: the first 8 hex digits of the certificate's."""
+
+
+class Watcher(Protocol):
+    """Who counts sessions and their places; called in the middle of a step, it must not call back."""
+
+    def session_opened(self, seat: "Seat") -> None:
+        """A connection has a seat; whether it starts or resumes will be seen."""
+
+    def session_detached(self, seat: "Seat") -> None:
+        """A connection is lost, and its session waits for another one."""
+
+    def session_resumed(self, seat: "Seat", *, was_detached: bool) -> None:
+        """A session goes on over another connection, whose own session is no more.
+
+        ``was_detached`` is False for a session taken over from a connection that still seemed alive.
+        """
+
+    def session_gone(self, seat: "Seat") -> None:
+        """A session is over and cannot be resumed, or a connection ended without one."""
+
+
+class Seat:
+    """One connection's place in the hub: its session, its outbox, and how to wake its writer.
+
+    Args:
+        session: Whose events it takes.
+        replay: The session's durable events; goes from seat to seat with it.
+        outbox: What waits for this connection.
+        wake: Called when there is something to write, to close, or audio is wanted again.
+        owner: Whose certificate opened the session.
+        opened_s: When the session began.
+        only_resumes: The connection took no place: it may go on with a session and not start one.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        replay: ReplayLog,
+        outbox: Outbox,
+        wake: Callable[[], None],
+        owner: Owner,
+        opened_s: float,
+        *,
+        only_resumes: bool = False,
+    ) -> None:
         self.session = session
+        self.replay = replay
         self.outbox = outbox
         self.wake = wake
-        """Called when there is something to write, to close, or audio is wanted again."""
+        self.owner = owner
+        self.opened_s = opened_s
+        self.only_resumes = only_resumes
         self.close_code: int | None = None
         """Set when the connection is to be closed after the outbox is empty."""
         self.is_abandoned = False
         """The client does not read: do not wait for the outbox."""
+        self.detached_s: float | None = None
+        """When the connection was lost; None while there is one."""
+        self.has_expired = False
+        """Nobody came back in time: the session ends and cannot be resumed."""
 
     @property
     def is_done(self) -> bool:
         """Whether nothing more will be queued."""
         return self.close_code is not None
+
+    def send(self, numbered: Numbered, now_s: float) -> None:
+        """Keep what is durable, and queue everything for the connection, if there is one."""
+        if numbered.number is not None:
+            self.replay.keep(numbered)
+        if self.detached_s is None:
+            self.outbox.push(numbered, now_s)
 
 
 class Hub:
@@ -68,8 +154,11 @@ class Hub:
         scorer: The VAD stage.
         decoder: The engine.
         report_bug: Called inside the ``except`` of an exception nobody expected, to log it.
+        watcher: Told what becomes of sessions.
         outbox_max: Durable events waiting for one client before it counts as not reading.
         outbox_wait_s: The same as a time.
+        replay_max: Durable events of a session that are kept for a client that comes back.
+        detached_max: Sessions without a connection; the one that waits longest makes room.
     """
 
     def __init__(
@@ -79,8 +168,11 @@ class Hub:
         decoder: Decoder,
         *,
         report_bug: Callable[[SessionId], None],
+        watcher: Watcher,
         outbox_max: int = 256,
         outbox_wait_s: float = 10.0,
+        replay_max: int = 512,
+        detached_max: int = 200,
     ) -> None:
         self._settings = settings
         self._scorer = scorer
@@ -88,7 +180,11 @@ class Hub:
         self._report_bug = report_bug
         self._outbox_max = outbox_max
         self._outbox_wait_s = outbox_wait_s
+        self._watcher = watcher
+        self._replay_max = replay_max
+        self._detached_max = detached_max
         self._seats: dict[SessionId, Seat] = {}
+        self._expired: OrderedDict[SessionId, str] = OrderedDict()  # identities of the owners
         self._closing: StreamError | None = None
         self.n_orphans = 0
         """Scores and results that came back for sessions already gone."""
@@ -96,32 +192,146 @@ class Hub:
     def __len__(self) -> int:
         return len(self._seats)
 
-    def open(self, session_id: SessionId, wake: Callable[[], None], now_s: float) -> Seat:
-        """Seat a new session. The caller must ``leave`` when its connection is gone."""
+    @property
+    def n_detached(self) -> int:
+        """Sessions without a connection."""
+        return sum(seat.detached_s is not None for seat in self._seats.values())
+
+    def open(
+        self,
+        session_id: SessionId,
+        wake: Callable[[], None],
+        now_s: float,
+        *,
+        owner: Owner,
+        only_resumes: bool = False,
+    ) -> Seat:
+        """Seat a new session. The caller must ``leave`` when its connection is gone.
+
+        Args:
+            session_id: 128 random bits.
+            wake: See ``Seat``.
+            now_s: Monotonic seconds.
+            owner: No other identity can resume the session.
+            only_resumes: See ``Seat``.
+        """
         session = Session(session_id, self._settings, now_s)
-        seat = Seat(session, Outbox(self._outbox_max, self._outbox_wait_s), wake)
+        outbox = Outbox(self._outbox_max, self._outbox_wait_s)
+        seat = Seat(
+            session, ReplayLog(self._replay_max), outbox, wake, owner, now_s, only_resumes=only_resumes
+        )
         self._seats[session_id] = seat
+        self._watcher.session_opened(seat)
         if self._closing is not None:
             # Nobody is woken: the caller does not have the seat yet.
             self._perform(seat, session.fail(self._closing), now_s)
         return seat
 
-    def leave(self, session_id: SessionId) -> None:
-        """The connection is gone; whatever the session has under way is withdrawn."""
-        seat = self._seats.pop(session_id)
+    def leave(self, seat: Seat, now_s: float, close_code: int | None) -> None:
+        """A seat's connection is gone.
+
+        Args:
+            seat: From ``open`` or ``resume``.
+            now_s: Monotonic seconds.
+            close_code: By which client and server parted; whatever the session has under way is
+                withdrawn. None where the connection broke: the client may not know, and come back.
+        """
+        if self._seats.get(seat.session.id) is not seat:
+            return  # Its session sits elsewhere.
+        can_wait = self._settings.limits.resume_s > 0 and seat.session.has_started and not seat.is_abandoned
+        if close_code is None and can_wait:
+            self._detach(seat, now_s)
+        else:
+            seat.close_code = seat.close_code or close_code
+            self._remove(seat)
+
+    def _detach(self, seat: Seat, now_s: float) -> None:
+        seat.detached_s = now_s
+        seat.wake = _nobody
+        seat.session.detach()
+        self._watcher.session_detached(seat)
+        waiting = [other for other in self._seats.values() if _is_waiting(other)]
+        if len(waiting) > self._detached_max:
+            self._expire(min(waiting, key=lambda other: other.detached_s or 0.0), now_s)
+
+    def _expire(self, seat: Seat, now_s: float) -> None:
+        """Nobody came back: the session ends as any does that ends by an error."""
+        seat.has_expired = True
+        self._expired[seat.session.id] = seat.owner.identity
+        if len(self._expired) > EXPIRED_MAX:
+            self._expired.popitem(last=False)
+        error = ResumeExpired("the connection was not resumed in time; start another session")
+        self._attempt(seat, lambda: seat.session.end(error, now_s), now_s)
+        if seat.is_done:
+            self._remove(seat)
+
+    def _remove(self, seat: Seat) -> None:
+        session_id = seat.session.id
+        del self._seats[session_id]
         seat.session.disconnect()
         self._scorer.withdraw(session_id)
         self._decoder.withdraw(session_id)
+        self._watcher.session_gone(seat)
 
     def receive(self, session_id: SessionId, message: ClientMessage, now_s: float) -> None:
         """One message of a client."""
         seat = self._seats[session_id]
-        self._attempt(seat, lambda: seat.session.receive(message, now_s), now_s)
+        if seat.only_resumes and isinstance(message, Start):
+            error = ProtocolViolation("this connection was opened to resume; start on one without ?resume")
+            self._attempt(seat, lambda: seat.session.end(error, now_s), now_s)
+        else:
+            self._attempt(seat, lambda: seat.session.receive(message, now_s), now_s)
 
     def refuse(self, session_id: SessionId, error: StreamError, now_s: float) -> None:
         """A message that could not be read: end the session, its finals first."""
         seat = self._seats[session_id]
         self._attempt(seat, lambda: seat.session.end(error, now_s), now_s)
+
+    def resume(self, seat: Seat, message: Resume, now_s: float) -> Seat:
+        """Let a connection that has not started go on with an earlier session of its identity.
+
+        Returns:
+            The connection's seat from now on. It is the same one if the session cannot be resumed, which
+            the client is then told; the session itself is left as it was.
+        """
+        try:
+            held = self._resumable(seat, message.session)
+            missed = held.replay.after(message.event)
+        except StreamError as error:
+            self.refuse(seat.session.id, error, now_s)
+            return seat
+        del self._seats[seat.session.id]
+        outbox = Outbox(self._outbox_max + len(missed), self._outbox_wait_s)
+        heir = Seat(held.session, held.replay, outbox, seat.wake, seat.owner, held.opened_s)
+        self._seats[held.session.id] = heir
+        close_code, held.close_code = held.close_code, TAKEN_OVER
+        held.outbox.clear()
+        held.wake()
+        self._perform(heir, held.session.resume(now_s), now_s)
+        for numbered in missed:
+            outbox.push(numbered, now_s)
+        # Only here: an action after it would not be performed.
+        heir.close_code = close_code
+        heir.wake()
+        self._watcher.session_resumed(heir, was_detached=held.detached_s is not None)
+        return heir
+
+    def _resumable(self, seat: Seat, session_id: SessionId) -> Seat:
+        """The seat of a session that the owner of another seat may go on with."""
+        if not self._settings.limits.resume_s:
+            raise NotSupported("this server does not offer resume; send start")
+        if seat.session.state is not State.AWAITING_START:
+            raise ProtocolViolation("resume can only be the first message of a connection")
+        held = self._seats.get(session_id)
+        # Whoever is not the owner learns nothing, not even that there is such a session.
+        if self._expired.get(session_id) == seat.owner.identity:
+            raise ResumeExpired(
+                f"this session waited {self._settings.limits.resume_s:g} s for its client, or had to make"
+                " room; start another one"
+            )
+        if held is None or held.owner.identity != seat.owner.identity or not held.session.has_started:
+            raise UnknownSession("this certificate has no such session here; start another one")
+        return held
 
     def receive_scores(self, session_id: SessionId, probabilities: Sequence[float], now_s: float) -> None:
         """Speech probabilities of the session's next frames."""
@@ -150,10 +360,20 @@ class Hub:
     def tick(self, now_s: float) -> None:
         """About once a second: idle clients, clients that do not read, drains that take too long."""
         for seat in list(self._seats.values()):
-            if seat.outbox.is_overdue(now_s):
+            if seat.detached_s is not None:
+                self._tick_detached(seat, seat.detached_s, now_s)
+            elif seat.outbox.is_overdue(now_s):
                 self._abandon(seat, now_s)
             else:
                 self._attempt(seat, functools.partial(seat.session.tick, now_s), now_s)
+
+    def _tick_detached(self, seat: Seat, detached_s: float, now_s: float) -> None:
+        self._attempt(seat, lambda: seat.session.tick(now_s), now_s)
+        if not seat.has_expired:
+            if now_s - detached_s > self._settings.limits.resume_s:
+                self._expire(seat, now_s)
+        elif seat.is_done:
+            self._remove(seat)
 
     def _abandon(self, seat: Seat, now_s: float) -> None:
         """Give up a client that does not read."""
@@ -191,7 +411,7 @@ class Hub:
         for action in actions:
             match action:
                 case Send(numbered):
-                    seat.outbox.push(numbered, now_s)
+                    seat.send(numbered, now_s)
                 case Score(frames):
                     self._scorer.submit(seat.session.id, frames)
                 case Submit(job):
@@ -206,3 +426,11 @@ class Hub:
         if refused is not None:
             # Only after the other actions, whose events are numbered already: an error is the last event.
             self._perform(seat, seat.session.fail(refused), now_s)
+
+
+def _nobody() -> None:
+    """Wakes the writer of a connection that is gone."""
+
+
+def _is_waiting(seat: Seat) -> bool:
+    return seat.detached_s is not None and not seat.has_expired

@@ -62,6 +62,16 @@ class KeepAlive:
 
 
 ClientMessage = Start | Audio | Flush | Finish | KeepAlive
+"""What a session understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """First message of a client that goes on with a session after a lost connection; for the hub."""
+
+    session: SessionId
+    event: int
+    """The number of the last durable event seen, 0 for none."""
 
 
 # ---------------------------------------------------------------- session → client
@@ -75,6 +85,8 @@ class Limits:
     idle_s: float
     ahead_s: float
     """Audio further ahead of decoding than this stops the socket being read."""
+    resume_s: float = 0.0
+    """How long a session outlives its connection; 0 where it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,29 @@ class Warned:
 
 
 @dataclass(frozen=True, slots=True)
+class Ack:
+    """The samples accepted for good: a lost connection does not lose them.
+
+    Counted at the client's rate, one of every channel once: that is what the client has to keep.
+    """
+
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Answer to ``Resume``; the durable events that the client has not seen follow."""
+
+    session: SessionId
+    samples: int
+    """As in ``Ack``: the client sends again from this one on."""
+    flushes: int
+    """How many ``Flush`` were accepted; the client sends later ones again."""
+    closing: bool
+    """Nothing more is accepted: ``Finish`` was, or the session ends by an error."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event of a stream that ended well."""
 
@@ -158,7 +193,11 @@ class Failed:
     error: StreamError
 
 
-ServerEvent = Started | SpeechStarted | Partial | Final | Flushed | Lag | Warned | Finished | Failed
+Durable = Started | SpeechStarted | Final | Flushed | Finished | Failed
+"""What is numbered, kept for a client that comes back, and never dropped."""
+Transient = Partial | Lag | Warned | Ack | Resumed
+"""What is not durable: a client that missed it misses nothing."""
+ServerEvent = Durable | Transient
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ the number of its waiting durable events and told ``slow_reader``; it never slow
 
 from collections import deque
 
-from stream_server.core.messages import Final, Lag, Numbered, Partial
+from stream_server.core.messages import Ack, Final, Lag, Numbered, Partial
+
+_Replaceable = type[Partial] | type[Lag] | type[Ack]
 
 
 class Outbox:
@@ -22,7 +24,7 @@ class Outbox:
         self._wait_s_max = wait_s_max
         self._waiting: deque[tuple[float, Numbered]] = deque()
         self.n_dropped = 0
-        """Partials and lag events that newer events made pointless before they were written."""
+        """Events that newer ones made pointless before they were written."""
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -30,20 +32,23 @@ class Outbox:
     def push(self, numbered: Numbered, now_s: float) -> None:
         """Queue an event; drops what it makes pointless.
 
-        A partial replaces a waiting partial, a final the partials of its segment, a lag a lag.
+        A partial replaces a waiting partial, a final the partials of its segment, a lag a lag and an ack
+        an ack.
         """
         match numbered.event:
             case Partial():
                 self._drop(Partial)
             case Lag():
                 self._drop(Lag)
+            case Ack():
+                self._drop(Ack)
             case Final(segment=segment):
                 self._drop(Partial, segment)
             case _:
                 pass
         self._waiting.append((now_s, numbered))
 
-    def _drop(self, kind: type[Partial] | type[Lag], segment: int | None = None) -> None:
+    def _drop(self, kind: _Replaceable, segment: int | None = None) -> None:
         kept = deque(
             (since_s, waiting) for since_s, waiting in self._waiting if not _matches(waiting, kind, segment)
         )
@@ -54,13 +59,17 @@ class Outbox:
         """Take the oldest event to write it."""
         return self._waiting.popleft()[1] if self._waiting else None
 
+    def clear(self) -> None:
+        """Forget everything: the connection is not the session's any more."""
+        self._waiting.clear()
+
     def is_overdue(self, now_s: float) -> bool:
         """Whether the client must be given up: too many durable events wait, or one for too long."""
         durable = [since_s for since_s, waiting in self._waiting if waiting.number is not None]
         return len(durable) > self._durable_max or (bool(durable) and now_s - durable[0] > self._wait_s_max)
 
 
-def _matches(waiting: Numbered, kind: type[Partial] | type[Lag], segment: int | None) -> bool:
+def _matches(waiting: Numbered, kind: _Replaceable, segment: int | None) -> bool:
     event = waiting.event
     of_segment = segment is None or (isinstance(event, Partial) and event.segment == segment)
     return isinstance(event, kind) and of_segment

@@ -12,7 +12,10 @@ A session is told what happened and answers with the actions to perform, in orde
    the tokens of the last partial of its segment as a draft, which spares the engine work.
 4. A session that ends, well or not, first delivers the finals of what it accepted: a client's mistake
    loses nothing. Only a dead engine, a client that does not read and a bug of ours end it at once.
-5. Audio more than ``ahead_s`` ahead of decoding turns ``wants_audio`` false: the socket is left
+5. Whatever was received is safe from a lost connection: ``Ack`` tells how much that is. A session whose
+   connection is lost waits for another; ``resume`` tells from which sample on the client sends again.
+   Only whole samples count, and the resampler's history stays, so nothing is heard of the break.
+6. Audio more than ``ahead_s`` ahead of decoding turns ``wants_audio`` false: the socket is left
    unread until decoding has caught up. Idle time does not count meanwhile.
 """
 
@@ -32,8 +35,10 @@ from stream_server.core.captions import SegmentCaption
 from stream_server.core.hops import FrameTimes, Hops
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
+    Ack,
     Audio,
     ClientMessage,
+    Durable,
     Failed,
     Final,
     Finish,
@@ -44,12 +49,13 @@ from stream_server.core.messages import (
     Lag,
     Numbered,
     Partial,
-    ServerEvent,
+    Resumed,
     SessionId,
     SpeechStarted,
     Start,
     Started,
     Task,
+    Transient,
     Warned,
 )
 from stream_server.core.settings import SessionSettings
@@ -72,6 +78,10 @@ FLUSHES_MAX = 64
 """Unanswered flushes after which the socket is left unread: they carry no audio that would bound them."""
 LAG_INTERVAL_S = 1.0
 """A client that sends faster than real time would otherwise get one lag event per segment."""
+ACK_INTERVAL_S = 1.0
+"""Between acks at real time; a client keeps about so much audio and what is under way."""
+ACK_AUDIO_S = 5.0
+"""Audio after which an ack comes at once, for clients that send faster than real time."""
 
 
 class State(Enum):
@@ -145,9 +155,18 @@ class Session:
         self._n_durable = 0
         self._last_input_s = now_s
         self._lag_s = -LAG_INTERVAL_S
+        self._n_acked = 0
+        self._acked_s = now_s
+        self._n_flushes = 0
+        self._is_detached = False
         self._ending_s: float | None = None
 
     # ------------------------------------------------------------ what the owner asks
+
+    @property
+    def has_started(self) -> bool:
+        """Whether ``Started`` was said; only then is there something to resume."""
+        return self._decoder is not None
 
     @property
     def wants_audio(self) -> bool:
@@ -186,6 +205,7 @@ class Session:
             case Audio():
                 return self._receive_audio(message, now_s)
             case Flush():
+                self._n_flushes += 1
                 self._marks.append((self._framer.n_frames, message, now_s))
                 return self._pass_marks(now_s)
             case Finish():
@@ -243,11 +263,12 @@ class Session:
             if self._error is not None and waited_s > self._settings.error_drain_s:
                 return self.fail(self._error)
         elif self.state is not State.CLOSED:
-            if not self.wants_audio:
+            if self._is_detached or not self.wants_audio:
                 self._last_input_s = now_s
             elif now_s - self._last_input_s > self._settings.limits.idle_s:
                 idle_s = self._settings.limits.idle_s
                 return self.end(IdleTimeout(f"neither audio nor keepalive for {idle_s:g} s"), now_s)
+            return self._acknowledge(now_s)
         return []
 
     def end(self, error: StreamError, now_s: float) -> list[Action]:
@@ -269,8 +290,22 @@ class Session:
         self.state = State.CLOSED
         return [self._durable(Failed(error)), Close(error.close_code)]
 
+    def detach(self) -> None:
+        """The connection is lost: until ``resume`` nothing can be received, and that is not idleness."""
+        self._is_detached = True
+
+    def resume(self, now_s: float) -> list[Action]:
+        """Another connection takes over; the first thing it is told is where it stands."""
+        assert self._decoder is not None, "only a session that has started can be resumed"
+        self._is_detached = False
+        self._last_input_s = self._acked_s = now_s
+        self._decoder.drop_split()
+        self._n_acked = self._decoder.n_samples
+        closing = self.state is not State.STREAMING
+        return [self._send(Resumed(self.id, self._n_acked, self._n_flushes, closing))]
+
     def disconnect(self) -> None:
-        """The connection is gone: nothing more can be delivered."""
+        """The connection is gone for good: nothing more can be delivered."""
         self.state = State.CLOSED
 
     # ------------------------------------------------------------ messages
@@ -294,11 +329,24 @@ class Session:
             samples = self._decoder.push(message.data)
         except StreamError as error:
             return self.end(error, now_s)
-        actions = self._take_samples(samples, now_s)
+        actions = self._take_samples(samples, now_s) + self._acknowledge(now_s)
         if not self.wants_audio and now_s - self._lag_s >= LAG_INTERVAL_S:
             self._lag_s = now_s
             actions.append(self._send(Lag(self.behind_samples)))
         return actions
+
+    def _acknowledge(self, now_s: float) -> list[Action]:
+        """Tell what was accepted, where that is of use and it is time."""
+        if self._decoder is None or self._is_detached or not self._settings.limits.resume_s:
+            return []
+        assert self._start is not None
+        n_samples = self._decoder.n_samples - self._n_acked
+        is_much = n_samples >= ACK_AUDIO_S * self._start.audio.sample_rate_hz
+        if not n_samples or not (is_much or now_s - self._acked_s >= ACK_INTERVAL_S):
+            return []
+        self._n_acked = self._decoder.n_samples
+        self._acked_s = now_s
+        return [self._send(Ack(self._n_acked))]
 
     def _take_samples(self, samples: NDArray[np.int16], now_s: float) -> list[Action]:
         self._audio.append(samples)
@@ -453,9 +501,9 @@ class Session:
 
     # ------------------------------------------------------------ events
 
-    def _durable(self, event: ServerEvent) -> Send:
+    def _durable(self, event: Durable) -> Send:
         self._n_durable += 1
         return Send(Numbered(event, self._n_durable))
 
-    def _send(self, event: Partial | Lag | Warned) -> Send:
+    def _send(self, event: Transient) -> Send:
         return Send(Numbered(event, None))

@@ -8,8 +8,10 @@ import msgspec
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioFormat, Encoding
 from stream_server.core.hops import Budget
 from stream_server.core.messages import (
+    Ack,
     Audio,
     ClientMessage,
+    Durable,
     Failed,
     Final,
     Finish,
@@ -20,6 +22,9 @@ from stream_server.core.messages import (
     Lag,
     Numbered,
     Partial,
+    Resume,
+    Resumed,
+    SessionId,
     SpeechStarted,
     Start,
     Started,
@@ -36,14 +41,14 @@ _decoder = msgspec.json.Decoder(schema.ClientText)
 _encoder = msgspec.json.Encoder()
 
 
-def decode_client(data: str | bytes) -> ClientMessage:
+def decode_client(data: str | bytes) -> ClientMessage | Resume:
     """Read one WebSocket message of a client.
 
     Raises:
         BadMessage: Text that is not JSON, or cannot be UTF-8.
         ProtocolViolation: An unknown type or field, or a value of the wrong type.
         UnsupportedAudio: An encoding, rate or number of channels that is not read.
-        NotSupported: A reserved message or field.
+        NotSupported: A reserved field.
         TooLarge: More than ``MESSAGE_BYTES_MAX`` bytes.
     """
     n_bytes = len(data) if isinstance(data, bytes) else _utf8_bytes(data)
@@ -69,7 +74,7 @@ def _utf8_bytes(text: str) -> int:
         raise BadMessage("a text message must be UTF-8") from exc
 
 
-def _to_core(message: schema.ClientText) -> ClientMessage:
+def _to_core(message: schema.ClientText) -> ClientMessage | Resume:
     match message:
         case schema.StartMessage():
             return _start(message)
@@ -80,7 +85,7 @@ def _to_core(message: schema.ClientText) -> ClientMessage:
         case schema.KeepAliveMessage():
             return KeepAlive()
         case schema.ResumeMessage():
-            raise NotSupported("resume is reserved and not offered by this server; send start")
+            return Resume(SessionId(message.session), message.event)
         case _:
             assert_never(message)
 
@@ -136,17 +141,22 @@ def _to_wire(numbered: Numbered, seq: int, trace: Budget | None) -> schema.Serve
             return schema.LagEvent(seq=seq, behind=seconds(event.behind))
         case Warned():
             return schema.WarningEvent(seq=seq, code=event.code, message=event.message)
+        case Ack():
+            return schema.AckEvent(seq=seq, samples=event.samples)
+        case Resumed():
+            return schema.ResumedEvent(
+                seq=seq,
+                session=event.session,
+                samples=event.samples,
+                flushes=event.flushes,
+                closing=event.closing,
+            )
         case _:
             assert numbered.number is not None, "durable events are numbered by the session"
             return _durable_to_wire(event, seq, numbered.number, trace)
 
 
-def _durable_to_wire(
-    event: Started | SpeechStarted | Final | Flushed | Finished | Failed,
-    seq: int,
-    number: int,
-    trace: Budget | None,
-) -> schema.ServerText:
+def _durable_to_wire(event: Durable, seq: int, number: int, trace: Budget | None) -> schema.ServerText:
     match event:
         case Started():
             return _started(event, seq, number)
@@ -181,6 +191,7 @@ def _started(event: Started, seq: int, number: int) -> schema.StartedEvent:
         message_bytes=event.limits.message_bytes,
         idle_seconds=event.limits.idle_s,
         ahead_seconds=event.limits.ahead_s,
+        resume_seconds=event.limits.resume_s,
     )
     return schema.StartedEvent(
         seq=seq,

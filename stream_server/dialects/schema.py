@@ -12,6 +12,8 @@ import msgspec
 
 SUBPROTOCOL = "captions.v1"
 PATH = "/v1/stream"
+RESUME_QUERY = "resume"
+"""A client that will send ``resume`` opens ``/v1/stream?resume``: its session has a place already."""
 
 MESSAGE_BYTES_MAX = 64 * 1024
 """One message, text or binary."""
@@ -66,12 +68,12 @@ class KeepAliveMessage(ClientStruct, frozen=True, tag="keepalive"):
 
 
 class ResumeMessage(ClientStruct, frozen=True, tag="resume"):
-    """Reserved: go on with a session after a lost connection."""
+    """First message instead of `start`: go on with a session after a lost connection."""
 
     session: str
     """The session of `started`."""
     event: int
-    """The last `event` number seen."""
+    """The last `event` number seen; 0 if none was."""
 
 
 ClientText = StartMessage | FlushMessage | FinishMessage | KeepAliveMessage | ResumeMessage
@@ -103,6 +105,8 @@ class LimitsObject(msgspec.Struct, frozen=True, kw_only=True):
     """Send audio or `keepalive` at least this often."""
     ahead_seconds: float
     """Audio further ahead of decoding than this stops the socket being read."""
+    resume_seconds: float = 0.0
+    """How long the session waits for `resume` after its connection broke; 0 where that is not offered."""
 
 
 class StartedEvent(DurableStruct, frozen=True, kw_only=True, tag="started"):
@@ -212,10 +216,23 @@ class ErrorEvent(DurableStruct, frozen=True, kw_only=True, tag="error"):
 
 
 class AckEvent(ServerStruct, frozen=True, kw_only=True, tag="ack"):
-    """Defined for later: samples accepted for good."""
+    """Samples accepted for good: a lost connection does not lose them, and they need not be kept."""
 
     samples: int
-    """How many, at 16 kHz, from the session's first."""
+    """How many from the session's first, at the rate of `start`; one of every channel counts once."""
+
+
+class ResumedEvent(ServerStruct, frozen=True, kw_only=True, tag="resumed"):
+    """Answer to `resume`: the durable events after the one named follow, and audio may flow."""
+
+    session: str
+    """The session that goes on."""
+    samples: int
+    """Samples accepted, counted as in `ack`: send again from this one on."""
+    flushes: int
+    """How many `flush` were accepted: send later ones again, at their places."""
+    closing: bool
+    """True when nothing more is accepted, because `finish` was or the stream ends by an error."""
 
 
 class WarningEvent(ServerStruct, frozen=True, kw_only=True, tag="warning"):
@@ -237,5 +254,6 @@ ServerText = (
     | FinishedEvent
     | ErrorEvent
     | AckEvent
+    | ResumedEvent
     | WarningEvent
 )

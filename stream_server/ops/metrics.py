@@ -19,6 +19,22 @@ class Metrics:
         self.sessions_ended = Counter(
             "stt_sessions_ended", "Sessions that ended, by close code", ["code"], registry=self.registry
         )
+        self.sessions_detached = Gauge(
+            "stt_sessions_detached",
+            "Sessions waiting for a client whose connection broke",
+            registry=self.registry,
+        )
+        self.connections_lost = Counter(
+            "stt_connections_lost",
+            "Connections that broke and left a session waiting",
+            registry=self.registry,
+        )
+        self.sessions_resumed = Counter(
+            "stt_sessions_resumed", "Sessions that went on over another connection", registry=self.registry
+        )
+        self.sessions_expired = Counter(
+            "stt_sessions_expired", "Sessions whose client did not come back in time", registry=self.registry
+        )
         self.refused = Counter(
             "stt_refused", "Requests refused before a session, by reason", ["reason"], registry=self.registry
         )
@@ -59,7 +75,7 @@ class Metrics:
         )
         self.events_dropped = Counter(
             "stt_events_dropped",
-            "Partials and lags replaced before they were written",
+            "Partials, lags and acks replaced before they were written",
             registry=self.registry,
         )
         self.partials_superseded = Gauge(

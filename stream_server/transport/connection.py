@@ -2,7 +2,7 @@
 
 Neither decides anything. The reader stops reading while the session is too far ahead of decoding;
 the writer writes what the outbox gives and closes when the session says so. Whatever happens, the
-session leaves the hub when its connection is gone.
+connection leaves its seat in the hub when it is gone; the hub decides whether the session stays.
 """
 
 import asyncio
@@ -17,12 +17,13 @@ from websockets.exceptions import ConnectionClosed
 
 from certs.identity import Identity
 from stream_server.core.hops import Budget, budget_of
-from stream_server.core.hub import Hub, Seat
-from stream_server.core.messages import Final, Partial, ServerEvent, SessionId
+from stream_server.core.hub import TAKEN_OVER, Hub, Owner, Seat
+from stream_server.core.messages import Final, Partial, Resume, ServerEvent, SessionId
 from stream_server.dialects import native
 from stream_server.errors import InternalError, StreamError
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.gate import will_resume
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +31,10 @@ PING_S = 20.0
 """Between pings, and how long each may stay unanswered: a dead peer is gone after 40 s."""
 DISMISS_S = 5.0
 """How long a client that does not read gets to take its error."""
+TAKEN_OVER_REASON = "the session was resumed over another connection"
+LEAVING = frozenset({1000, 1001})
+"""Codes by which a client goes for good. By any other, such as 1011 for a ping that stayed unanswered, its
+library has given up a connection, not the user a stream."""
 
 
 class StreamConnection(ServerConnection):
@@ -76,35 +81,38 @@ class StreamHandler:
         connection: After the upgrade.
         identity: Who it is.
         hub: Where the session lives.
-        metrics: What it counts in.
+        metrics: What the hops of its captions are counted in.
     """
 
     def __init__(self, connection: ServerConnection, identity: Identity, hub: Hub, metrics: Metrics) -> None:
         self._connection = connection
-        self._identity = identity
+        self._owner = Owner(identity.uri, identity.short)
         self._hub = hub
         self._metrics = metrics
         self._to_write = asyncio.Event()
         self._to_read = asyncio.Event()
         self._abandoned = asyncio.Event()
         self._seq = 0
-        self._id = SessionId(secrets.token_hex(16))
 
     async def run(self) -> None:
         """Serve the session until its connection is gone."""
-        opened_s = time.monotonic()
-        self._seat: Seat = self._hub.open(self._id, self._wake, opened_s)
-        self._metrics.sessions.inc()
-        _log.info("session_opened", extra=fields(session=self._id, fp=self._identity.short))
+        request = self._connection.request
+        assert request is not None, "the upgrade is done"
+        self._seat: Seat = self._hub.open(
+            SessionId(secrets.token_hex(16)),
+            self._wake,
+            time.monotonic(),
+            owner=self._owner,
+            only_resumes=will_resume(request),
+        )
         try:
             await self._run_tasks()
         except Exception:
             # A bug of ours, on the way to or from the wire; the session itself guards its own.
-            _log.exception("session_failed", extra=fields(session=self._id))
+            _log.exception("session_failed", extra=fields(session=self._seat.session.id))
             await self._connection.close(InternalError.close_code)
         finally:
-            self._hub.leave(self._id)
-            self._account(time.monotonic() - opened_s)
+            self._hub.leave(self._seat, time.monotonic(), self._parting_code())
 
     def _wake(self) -> None:
         self._to_write.set()
@@ -127,9 +135,8 @@ class StreamHandler:
 
     async def _read(self) -> None:
         """Until the connection is closed: what comes after the session's end is read and forgotten."""
-        session = self._seat.session
         while True:
-            while not (session.wants_audio or self._seat.is_done):
+            while not (self._seat.session.wants_audio or self._seat.is_done):
                 self._to_read.clear()
                 await self._to_read.wait()
             data = await self._connection.recv()
@@ -138,9 +145,12 @@ class StreamHandler:
             try:
                 message = native.decode_client(data)
             except StreamError as error:
-                self._hub.refuse(self._id, error, time.monotonic())
+                self._hub.refuse(self._seat.session.id, error, time.monotonic())
+                continue
+            if isinstance(message, Resume):
+                self._seat = self._hub.resume(self._seat, message, time.monotonic())
             else:
-                self._hub.receive(self._id, message, time.monotonic())
+                self._hub.receive(self._seat.session.id, message, time.monotonic())
 
     async def _write(self) -> None:
         """Until the session is done and everything it said is written."""
@@ -151,8 +161,9 @@ class StreamHandler:
                 budget = self._account_hops(numbered.event)
                 trace = budget if self._seat.session.wants_trace else None
                 await self._connection.send(native.encode_server(numbered, self._seq, trace))
-            if self._seat.close_code is not None:
-                await self._connection.close(self._seat.close_code)
+            code = self._seat.close_code
+            if code is not None:
+                await self._connection.close(code, TAKEN_OVER_REASON if code == TAKEN_OVER else "")
                 return
             await self._to_write.wait()
 
@@ -170,21 +181,11 @@ class StreamHandler:
         await asyncio.sleep(DISMISS_S)
         self._connection.transport.abort()
 
-    def _account(self, open_s: float) -> None:
-        code = self._seat.close_code or self._connection.close_code or 1006
-        audio_s = self._seat.session.n_samples / 16_000
-        self._metrics.sessions.dec()
-        self._metrics.sessions_ended.labels(code=str(code)).inc()
-        self._metrics.audio_s.inc(audio_s)
-        self._metrics.events_dropped.inc(self._seat.outbox.n_dropped)
-        _log.info(
-            "session_closed",
-            extra=fields(
-                session=self._id,
-                fp=self._identity.short,
-                code=code,
-                open_s=round(open_s, 3),
-                audio_s=round(audio_s, 3),
-                events=self._seq,
-            ),
-        )
+    def _parting_code(self) -> int | None:
+        """The close code if the client knows how its stream ended, None if the connection broke."""
+        protocol = self._connection.protocol
+        if protocol.close_rcvd is None:
+            return None
+        code = int(protocol.close_rcvd.code)
+        answers_ours = not protocol.close_rcvd_then_sent
+        return code if answers_ours or code in LEAVING else None

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from certs.identity import Identity, IdentityError, identity_from_der
-from stream_server.core.admission import Admission
+from stream_server.core.admission import Admission, Refused
 from stream_server.core.policy import Policy, Right
 from stream_server.dialects import schema
 from stream_server.ops.log import fields
@@ -74,6 +74,11 @@ class Gate:
         """The connection of an admitted identity has ended."""
         self._admission.release(identity.uri)
 
+    def _admit(self, identity: Identity, now_s: float, *, resumes: bool) -> Refused | None:
+        if resumes:
+            return self._admission.admit_resuming(identity.uri, now_s)
+        return self._admission.admit(identity.uri, now_s)
+
     def _decide(
         self, connection: ServerConnection, request: Request, path: str, now_s: float
     ) -> Identity | Refusal:
@@ -89,12 +94,17 @@ class Gate:
         if not self._policy.allows(identity.path, right):
             message = f"this certificate's role may not {right.value}; ask for one of role source"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
-        refused = self._admission.admit(identity.uri, now_s)
+        refused = self._admit(identity, now_s, resumes=will_resume(request))
         if refused is not None:
             status = HTTPStatus(refused.status)
             code = "too_many" if status is HTTPStatus.TOO_MANY_REQUESTS else refused.error.code
             return Refusal(status, code, str(refused.error), refused.retry_after_s)
         return identity
+
+
+def will_resume(request: Request) -> bool:
+    """Whether the client has said that it goes on with a session, which has its place."""
+    return request.path.partition("?")[2] == schema.RESUME_QUERY
 
 
 def _not_an_upgrade(request: Request) -> Refusal | None:

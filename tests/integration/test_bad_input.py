@@ -28,7 +28,12 @@ MISTAKES: dict[str, tuple[list[Any], str, int]] = {
     "three channels": ([{**START, "channels": 3}], "unsupported_audio", 1003),
     "reserved field": ([{**START, "room": "board"}], "not_supported", 1003),
     "words": ([{**START, "words": True}], "not_supported", 1003),
-    "resume": ([{"type": "resume", "session": "x", "event": 1}], "not_supported", 1003),
+    "resume of nothing": ([{"type": "resume", "session": "x", "event": 1}], "unknown_session", 1008),
+    "resume after start": (
+        [START, SPEECH, {"type": "resume", "session": "x", "event": 1}],
+        "protocol_violation",
+        1002,
+    ),
     "language of no model": ([{**START, "language": "xx"}], "not_supported", 1003),
     "stray byte at the end": ([START, SPEECH, b"\0", FINISH], "bad_message", 1007),
     "message too large": ([START, SPEECH, b"\0" * 70_000], "too_large", 1009),
@@ -63,18 +68,20 @@ async def test_a_message_far_too_large_is_cut_off_by_the_transport(
         assert client.socket.close_code == 1009
 
 
+@pytest.mark.parametrize("resume_s", [0, 1])
 async def test_a_client_that_vanishes_mid_word_leaves_nothing_behind(
-    server: LiveServer, pki: Pki, source: ClientPair
+    resume_s: int, pki: Pki, source: ClientPair
 ) -> None:
-    async with wire(server.url, pki, source) as client:
-        await client.send(START, SPEECH)
-        await client.receive("speech_started")
-        client.socket.transport.abort()
-    async with wire(server.url, pki, source) as client:
-        await client.send(START, SPEECH, FINISH)
-        await client.rest()
-        assert len(client.of("final")) == 1
-    await until_empty(server)
+    with live_server(pki, limits={"resume_s": resume_s}) as server:
+        async with wire(server.url, pki, source) as client:
+            await client.send(START, SPEECH)
+            await client.receive("speech_started")
+            client.socket.transport.abort()
+        async with wire(server.url, pki, source) as client:
+            await client.send(START, SPEECH, FINISH)
+            await client.rest()
+            assert len(client.of("final")) == 1
+        await until_empty(server)
 
 
 async def until_empty(server: LiveServer) -> None:

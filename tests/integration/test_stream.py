@@ -109,7 +109,7 @@ async def test_partials_false_gives_none(server: LiveServer, pki: Pki, source: C
 async def test_silence_gives_an_empty_result(server: LiveServer, pki: Pki, source: ClientPair) -> None:
     async with wire(server.url, pki, source) as client:
         await client.send(START, *[PAUSE] * 10, FINISH)
-        assert [event["type"] for event in await client.rest()] == ["started", "finished"]
+        assert [event["type"] for event in await client.rest()] == ["started", "ack", "finished"]
 
 
 async def test_a_tenth_of_a_second_and_nothing_at_all_are_streams_too(

@@ -5,6 +5,7 @@ does the same for a hub. Both speak numbered frames (``stream_server.engine.fake
 lost, nothing doubled" is an equation.
 """
 
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from stream_server.audio.decoder import AudioFormat
 from stream_server.core.actions import Action, Close, Score, Send, Submit
-from stream_server.core.hub import Hub, Seat
+from stream_server.core.hub import Hub, Owner, Seat
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Audio,
@@ -22,16 +23,16 @@ from stream_server.core.messages import (
     Failed,
     Final,
     Finished,
-    Lag,
     Limits,
     Numbered,
     Partial,
+    Resume,
     ServerEvent,
     SessionId,
     SpeechStarted,
     Start,
     Started,
-    Warned,
+    Transient,
 )
 from stream_server.core.outbox import Outbox
 from stream_server.core.session import Session
@@ -48,6 +49,8 @@ SETTINGS = SessionSettings(
     limits=LIMITS,
     segmenter=SegmenterConfig(),
 )
+RESUMABLE = dataclasses.replace(SETTINGS, limits=dataclasses.replace(LIMITS, resume_s=45.0))
+"""Sessions outlive their connections, and acks say how much is safe."""
 START = Start(AudioFormat())
 
 E = TypeVar("E")
@@ -109,7 +112,7 @@ class World:
         return self.events[first:]
 
     def _record(self, numbered: Numbered) -> None:
-        is_durable = not isinstance(numbered.event, Partial | Lag | Warned)
+        is_durable = not isinstance(numbered.event, Transient)
         self._n_durable += is_durable
         assert numbered.number == (self._n_durable if is_durable else None)
         self.events.append(numbered.event)
@@ -259,12 +262,16 @@ class FakeDecoder:
 class Client:
     """One seat of a hub and what was written to it."""
 
-    def __init__(self, world: "HubWorld", name: str) -> None:
+    def __init__(
+        self, world: "HubWorld", name: str, owner: str = "me", *, only_resumes: bool = False
+    ) -> None:
         self.id = SessionId(name)
         self.n_wakes = 0
         self.seen: list[Numbered] = []
         self._world = world
-        self.seat: Seat = world.hub.open(self.id, self._wake, world.now_s)
+        self.seat: Seat = world.hub.open(
+            self.id, self._wake, world.now_s, owner=Owner(owner, "00c0ffee"), only_resumes=only_resumes
+        )
 
     def _wake(self) -> None:
         self.n_wakes += 1
@@ -272,6 +279,17 @@ class Client:
     def say(self, message: ClientMessage) -> "Client":
         self._world.hub.receive(self.id, message, self._world.now_s)
         return self
+
+    def resume(self, session: SessionId, event: int) -> "Client":
+        """Go on with a session, as the first message."""
+        self.seat = self._world.hub.resume(self.seat, Resume(session, event), self._world.now_s)
+        if self.seat.session.id == session:
+            self.id = session
+        return self
+
+    def leave(self, close_code: int | None = 1000) -> None:
+        """The connection ends, by a close code, or breaks."""
+        self._world.hub.leave(self.seat, self._world.now_s, close_code)
 
     def speak(self, samples: NDArray[np.int16]) -> "Client":
         return self.say(Audio(as_bytes(samples)))
@@ -282,7 +300,7 @@ class Client:
         while (numbered := outbox.pop()) is not None:
             self.seen.append(numbered)
         durable = [numbered.number for numbered in self.seen if numbered.number is not None]
-        assert durable == list(range(1, len(durable) + 1))
+        assert durable == list(range(durable[0], durable[0] + len(durable)) if durable else [])
         return self.events
 
     @property
@@ -295,19 +313,59 @@ class Client:
         return [number for final in finals for number in numbers_in(final.text)]
 
 
+class FakeWatcher:
+    """Counts what it is told, as the operator's metrics do."""
+
+    def __init__(self) -> None:
+        self.open: list[Seat] = []
+        self.detached: list[SessionId] = []
+        self.n_resumed = 0
+        self.gone: list[Seat] = []
+
+    def session_opened(self, seat: Seat) -> None:
+        self.open.append(seat)
+
+    def session_detached(self, seat: Seat) -> None:
+        self.detached.append(seat.session.id)
+
+    def session_resumed(self, seat: Seat, *, was_detached: bool) -> None:
+        self.n_resumed += 1
+        if was_detached:
+            self.detached.remove(seat.session.id)
+
+    def session_gone(self, seat: Seat) -> None:
+        if seat.detached_s is not None:
+            self.detached.remove(seat.session.id)
+        self.gone.append(seat)
+
+
 class HubWorld:
     """A hub over fake stages."""
 
     def __init__(self, settings: SessionSettings = SETTINGS, **options: float) -> None:
         self.now_s = 1_000.0
+        self.watcher = FakeWatcher()
         self.scorer = FakeScorer()
         self.decoder = FakeDecoder()
         self.bugs: list[SessionId] = []
-        self.hub = Hub(settings, self.scorer, self.decoder, report_bug=self.bugs.append, **options)  # type: ignore[arg-type]
+        self.hub = Hub(
+            settings,
+            self.scorer,
+            self.decoder,
+            report_bug=self.bugs.append,
+            watcher=self.watcher,
+            **options,  # type: ignore[arg-type]
+        )
 
-    def open(self, name: str, *, start: bool = True) -> Client:
-        client = Client(self, name)
+    def open(self, name: str, owner: str = "me", *, start: bool = True) -> Client:
+        client = Client(self, name, owner)
         return client.say(START) if start else client
+
+    def resume(self, client: Client, owner: str = "me", *, name: str = "again") -> Client:
+        """Another connection goes on with a client's session, after the last event that this one read."""
+        numbers = [numbered.number for numbered in client.seen if numbered.number is not None]
+        again = Client(self, name, owner, only_resumes=True)
+        return again.resume(client.id, numbers[-1] if numbers else 0)
 
     def score(self, session: SessionId) -> None:
         """The VAD answers for everything a session has waiting."""

@@ -25,7 +25,7 @@ from websockets.http11 import Request, Response
 
 from certs.tls import client_context, server_context
 
-LIMITS = {"message_bytes": 65_536, "idle_seconds": 30.0, "ahead_seconds": 10.0}
+LIMITS = {"message_bytes": 65_536, "idle_seconds": 30.0, "ahead_seconds": 10.0, "resume_seconds": 0.0}
 
 
 @dataclass(slots=True)

@@ -162,7 +162,7 @@ async def test_sending_after_finished_is_refused(pki: Pki, client: ClientPair) -
         async with connect(fake.url, tls=fake.tls) as stream:
             await stream.finish()
             await collect(stream)
-            await stream._websocket.wait_closed()
+            await stream._link.websocket.wait_closed()
             with pytest.raises(CaptionError, match="finished"):
                 await stream.send(b"\0\0")
 
@@ -198,7 +198,7 @@ async def send_bytes(session: FakeSession) -> None:
 
 
 async def start_twice(session: FakeSession) -> None:
-    limits = {"message_bytes": 1, "idle_seconds": 1, "ahead_seconds": 1}
+    limits = {"message_bytes": 1, "idle_seconds": 1, "ahead_seconds": 1, "resume_seconds": 0}
     await session.say("started", session="x", model="m", limits=limits, features=[])
 
 
@@ -341,7 +341,7 @@ async def test_a_server_that_does_not_read_holds_the_sender_back(pki: Pki, clien
     async with fake_server(pki, client, late) as fake:
         async with connect(fake.url, tls=fake.tls) as stream:
             sending = asyncio.create_task(stream.send(bytes(n_bytes)))
-            await paused(stream._websocket)
+            await paused(stream._link.websocket)
             assert not sending.done()
             may_read.set()
             await sending

@@ -3,12 +3,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.core.admission import WINDOW_S, Admission, AdmissionLimits, Refused
-from stream_server.errors import NotAllowed, Overloaded
+from stream_server.errors import NotAllowed, Overloaded, UnknownSession
 
 LIMITS = AdmissionLimits(sessions_max=3, sessions_per_identity=2, connects_per_minute=5)
 
 
-def refused(answer: Refused | None) -> tuple[type[Exception], int, int]:
+def refused(answer: Refused | None) -> tuple[type[Exception], int, int | None]:
     assert answer is not None
     return type(answer.error), answer.status, answer.retry_after_s
 
@@ -62,6 +62,36 @@ def test_identities_silent_for_a_minute_are_forgotten() -> None:
     for number in range(1_000):
         admission.admit(str(number), number * WINDOW_S)
     assert len(admission._connects) == 1
+
+
+def test_who_resumes_is_let_in_beyond_the_limits_because_its_session_has_its_place() -> None:
+    admission = Admission(LIMITS)
+    for name in "aab":
+        assert admission.admit(name, 0.0) is None
+    admission.hold("a")  # A connection breaks: its session takes a place of its own,
+    admission.release("a")  # and the connection gives its place back.
+    assert admission.admit("a", 1.0) is not None
+    assert admission.admit_resuming("a", 1.0) is None
+    assert admission.n_sessions == 4
+    admission.release("a")  # The session is given to the connection.
+    assert admission.n_sessions == 3
+    assert refused(admission.admit("c", 1.0)) == (Overloaded, 503, 10)
+
+
+def test_who_has_no_session_has_nothing_to_resume() -> None:
+    answer = Admission(LIMITS).admit_resuming("a", 0.0)
+    assert answer is not None
+    assert (type(answer.error), answer.status, answer.retry_after_s) == (UnknownSession, 404, None)
+
+
+def test_resumes_have_a_limit_of_their_own() -> None:
+    admission = Admission(AdmissionLimits(connects_per_minute=1, resumes_per_minute=3))
+    assert admission.admit("a", 0.0) is None
+    for second in range(3):
+        assert admission.admit_resuming("a", second) is None
+        admission.release("a")
+    assert refused(admission.admit_resuming("a", 10.0)) == (NotAllowed, 429, 51)
+    assert admission.admit_resuming("a", 61.0) is None
 
 
 steps = st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.floats(0, 40)), max_size=60)

@@ -91,7 +91,7 @@ def test_whoever_leaves_is_withdrawn_from_the_stages() -> None:
     client, other = world.open("a"), world.open("b").speak(numbered_speech(range(50)))
     client.speak(numbered_speech(range(50)))
     world.score(client.id)
-    world.hub.leave(client.id)
+    client.leave()
     assert len(world.hub) == 1
     assert (world.scorer.withdrawn, world.decoder.withdrawn) == ([client.id], [client.id])
     other.say(Finish())
@@ -104,7 +104,7 @@ def test_what_comes_back_for_a_session_that_is_gone_is_dropped_and_counted() -> 
     client = world.open("a").speak(numbered_speech(range(50)))
     world.score(client.id)
     late = answer(world.decoder.jobs[0])
-    world.hub.leave(client.id)
+    client.leave()
     again = world.open("b")
     world.hub.receive_result(late, world.now_s)
     world.hub.receive_scores(client.id, [1.0], world.now_s)
@@ -282,7 +282,7 @@ def test_new_sessions_are_refused_while_closing_before_anybody_is_woken() -> Non
     assert isinstance(error_of(late.read()), ShuttingDown)
     assert late.seat.close_code == 1001
     assert late.n_wakes == 0
-    world.hub.leave(late.id)
+    late.leave()
     assert len(world.hub) == 0
 
 
@@ -328,7 +328,7 @@ def test_whatever_one_client_does_the_quiet_one_gets_exactly_its_own(script: lis
             case "bug":
                 world.hub.receive_scores(client.id, [0.5] * 1_000, world.now_s)
             case "leave":
-                world.hub.leave(client.id)
+                client.leave()
                 gone.add(i)
             case "read":
                 client.read()
@@ -372,6 +372,6 @@ def test_a_segment_of_a_session_that_left_is_dropped_and_counted() -> None:
     client = world.open("a").speak(numbered_speech(range(10))).say(Flush())
     world.score(client.id)
     job = world.decoder.jobs[0]
-    world.hub.leave(client.id)
+    client.leave()
     world.hub.receive_undecodable(job, world.now_s)
     assert world.hub.n_orphans == 1

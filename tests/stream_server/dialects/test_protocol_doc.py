@@ -105,3 +105,6 @@ def test_the_numbers_in_the_prose_are_the_defaults() -> None:
     assert f"({limits.sessions_per_identity} by default)" in DOCUMENT
     assert f"({limits.connects_per_minute} by default)" in DOCUMENT
     assert f"up to {schema.MESSAGE_BYTES_MAX // 1024} KiB" in DOCUMENT
+    assert f"`limits.resume_seconds` ({limits.resume_s:g})" in DOCUMENT
+    assert f"({limits.resumes_per_minute} by default in\n   a minute)" in DOCUMENT
+    assert f"more than the {limits.replay_events} last ones" in DOCUMENT

@@ -1,0 +1,108 @@
+"""One WebSocket connection of a stream, as messages and events; a stream may have several in its life."""
+
+import asyncio
+import ssl
+from typing import get_args
+
+import msgspec
+from websockets.asyncio.client import ClientConnection
+
+from stream_server.client.errors import CONNECT_ERRORS, CaptionError, ConnectFailed, explain_connect
+from stream_server.client.send_log import Message
+from stream_server.client.websocket import CLOSE_S, open_websocket
+from stream_server.dialects import schema
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(schema.ServerText)
+
+
+class _Envelope(msgspec.Struct):
+    """What every event has, also those of a later protocol."""
+
+    type: str
+    seq: int
+    event: int | None = None
+
+
+_envelope_decoder = msgspec.json.Decoder(_Envelope)
+_KNOWN_TYPES = {event.__struct_config__.tag for event in get_args(schema.ServerText)}
+
+
+class Link:
+    """An open connection. One task may send while another receives."""
+
+    def __init__(self, websocket: ClientConnection) -> None:
+        self.websocket = websocket
+        self._seq = 0
+
+    async def send(self, message: Message | schema.ClientText) -> None:
+        """Send a message; waits while the server does not read.
+
+        Raises:
+            ConnectionClosed: From websockets.
+        """
+        await self.websocket.send(
+            message if isinstance(message, bytes) else _encoder.encode(message).decode()
+        )
+
+    async def receive(self) -> tuple[int | None, schema.ServerText | None]:
+        """The next event and its durable number, if it has one; None for a type this client does not know.
+
+        Raises:
+            ConnectionClosed: From websockets.
+            CaptionError: Not an event, or an event is missing before it.
+        """
+        data = await self.websocket.recv()
+        if isinstance(data, bytes):
+            raise broken("a binary message")
+        try:
+            envelope = _envelope_decoder.decode(data)
+            event = _decoder.decode(data) if envelope.type in _KNOWN_TYPES else None
+        except msgspec.DecodeError as exc:
+            raise broken(f"a message that is no event of captions.v1: {exc}") from exc
+        if envelope.seq != self._seq + 1:
+            raise broken(f"event {envelope.seq} came after event {self._seq}, so captions may be missing")
+        self._seq = envelope.seq
+        return envelope.event, event
+
+    async def close_code(self) -> int | None:
+        """The code that follows an ``error``; a server that never sends it is not waited for."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.websocket.wait_closed()
+        except TimeoutError:
+            self.websocket.transport.abort()
+        return self.websocket.close_code
+
+
+async def open_link(
+    url: str, tls: ssl.SSLContext, hello: schema.StartMessage | schema.ResumeMessage, timeout_s: float
+) -> tuple[Link, tuple[int | None, schema.ServerText | None]]:
+    """Connect, say the first message, and wait for the first event.
+
+    Raises:
+        ConnectFailed: No connection, or the server refused it.
+        CaptionError: The answer is no event.
+    """
+    if not url.startswith("wss://"):
+        raise ConnectFailed(
+            f"{url} is no address of a stream: it must begin with wss://, so that speech is private"
+        )
+    websocket: ClientConnection | None = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            websocket = await open_websocket(url, tls)
+            link = Link(websocket)
+            await link.send(hello)
+            return link, await link.receive()
+    except BaseException as exc:
+        if websocket is not None:
+            websocket.transport.abort()
+        if isinstance(exc, CONNECT_ERRORS):
+            raise explain_connect(exc, url) from exc
+        raise
+
+
+def broken(what: str) -> CaptionError:
+    """The error of a server that does not keep to the protocol."""
+    return CaptionError("protocol", f"the server broke the protocol: {what}")
