@@ -4,6 +4,7 @@ The file is ``--config FILE``, else ``./stream-server.toml``, else ``/etc/stream
 else nothing: every key has a default. Flags win over the file. Every error names the file and the key.
 """
 
+import dataclasses
 import os
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from stream_server.errors import ConfigError
-from vad.config import SegmenterConfig
+from vad.config import PRESETS, SegmenterConfig
 
 CONFIG_PATHS = (Path("stream-server.toml"), Path("/etc/stream-server/config.toml"))
 STATE_VARIABLE = "STREAM_SERVER_STATE"
@@ -146,16 +147,21 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where speech is cut; the meaning of each key is told in ``vad.config.SegmenterConfig``."""
+    """Where speech is cut; the meaning of each key is told in ``vad.config.SegmenterConfig``.
 
-    enter_threshold: float = SegmenterConfig().enter_threshold
-    exit_threshold: float = SegmenterConfig().exit_threshold
-    pause_ms: float = SegmenterConfig().pause_ms
-    pause_ms_min: float = SegmenterConfig().pause_ms_min
-    pre_roll_ms: float = SegmenterConfig().pre_roll_ms
-    post_roll_ms: float = SegmenterConfig().post_roll_ms
-    segment_s_min: float = SegmenterConfig().segment_s_min
-    segment_s_max: float = SegmenterConfig().segment_s_max
+    A client may choose another preset, pause and threshold in ``start``, not the length of segments.
+    """
+
+    preset: str = "captions"
+    """``captions``, ``dictation``, ``telephone`` or ``conference-room``; the keys below win over it."""
+    enter_threshold: float | None = None
+    exit_threshold: float | None = None
+    pause_ms: float | None = None
+    pause_ms_min: float | None = None
+    pre_roll_ms: float | None = None
+    post_roll_ms: float | None = None
+    segment_s_min: float | None = None
+    segment_s_max: float | None = None
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -163,7 +169,11 @@ class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def segmenter(self) -> SegmenterConfig:
         """The same as the ``vad`` package takes it."""
-        return SegmenterConfig(**msgspec.structs.asdict(self))
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(PRESETS)}")
+        given = {key: value for key, value in msgspec.structs.asdict(self).items() if value is not None}
+        del given["preset"]
+        return dataclasses.replace(PRESETS[self.preset], **given)
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

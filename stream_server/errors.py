@@ -4,7 +4,7 @@
 
     StreamServerError
      ├── StreamError            ends one stream: has a code, a WebSocket close code, a public message
-     │    ├── BadMessage           1007  not JSON, or bytes that are not whole samples
+     │    ├── BadMessage           1007  not JSON, a value out of bounds, or bytes that are no whole samples
      │    ├── ProtocolViolation    1002  wrong order, unknown type or field
      │    ├── UnsupportedAudio     1003  encoding, rate or channels we do not read
      │    ├── NotSupported         1003  reserved in the protocol, not offered by this server

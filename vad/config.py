@@ -1,6 +1,8 @@
 """How speech is cut into segments: thresholds and durations, checked when they are made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from vad.audio import frame_to_ms, frames_covering_ms, frames_within_ms
 
@@ -9,9 +11,9 @@ from vad.audio import frame_to_ms, frames_covering_ms, frames_within_ms
 class SegmenterConfig:
     """Settings of a ``Segmenter``.
 
-    The silence that ends an utterance depends on the age of the open segment: ``pause_ms`` up to an age of
-    ``segment_s_min``, then in a straight line down to ``pause_ms_min`` at ``segment_s_max``. A short "yes, …"
-    may take breath; a long segment is better ended at a short pause than cut inside a word at the limit.
+    The silence that ends an utterance depends on its age: ``pause_ms`` up to an age of ``segment_s_min``,
+    then in a straight line down to ``pause_ms_min`` at ``segment_s_max``, and so from there on. A short
+    "yes, …" may take breath; a long utterance is better ended at a short pause than cut inside a word.
 
     The pauses inside the sentences of the included recordings last up to 224 ms and the gaps between
     utterances at least 800 ms, in between the defaults; lower pauses caption sooner and split more often.
@@ -27,10 +29,10 @@ class SegmenterConfig:
     """Begun speech goes on down to this probability."""
 
     pause_ms: float = 480
-    """Silence that ends an utterance while its open segment is young."""
+    """Silence that ends a young utterance."""
 
     pause_ms_min: float = 320
-    """Silence that ends an utterance when its open segment has reached ``segment_s_max``."""
+    """Silence that ends an utterance that is ``segment_s_max`` old or older."""
 
     pre_roll_ms: float = 192
     """Audio before the first speech frame that a segment includes: soft onsets score low."""
@@ -58,9 +60,10 @@ class SegmenterConfig:
         _require("segment_s_max", self.segment_s_max, self.segment_s_min + 1.0, 30.0)
 
     def pause_frames_by_age(self) -> tuple[int, ...]:
-        """Return the pause that ends an utterance, in frames, indexed by the open segment's age in frames.
+        """Return the pause that ends an utterance, in frames, indexed by the utterance's age in frames.
 
-        Ages run from 0 to the longest segment; the caller computes this once.
+        Ages run from 0 to the longest segment, whose pause holds for all older utterances; the caller
+        computes this once.
         """
         n_ages = frames_within_ms(1000 * self.segment_s_max) + 1
         return tuple(frames_covering_ms(self._pause_ms_at(frame_to_ms(age))) for age in range(n_ages))
@@ -76,3 +79,22 @@ def _require(key: str, value: float, low: float, high: float) -> None:
     # Written so that NaN, which compares false with everything, is refused too.
     if not low <= value <= high:
         raise ValueError(f"{key} must be between {low:g} and {high:g}, not {value:g}")
+
+
+PRESETS: Final[Mapping[str, SegmenterConfig]] = {
+    "captions": SegmenterConfig(),
+    # People who dictate stop to think: an utterance is a sentence, not a breath.
+    "dictation": SegmenterConfig(pause_ms=1_000, pause_ms_min=700),
+    # Turns follow each other fast and both parties wait for the answer; a narrow band scores lower.
+    "telephone": SegmenterConfig(enter_threshold=0.4, exit_threshold=0.25, pause_ms=400, pause_ms_min=288),
+    # Far microphones: murmurs and chairs must not open an utterance, and echo lets endings fade slowly.
+    "conference-room": SegmenterConfig(
+        enter_threshold=0.6,
+        exit_threshold=0.4,
+        pause_ms=640,
+        pause_ms_min=400,
+        pre_roll_ms=256,
+        post_roll_ms=256,
+    ),
+}
+"""Settings by situation. All but ``captions`` are starting points chosen by reasons, not by measurements."""

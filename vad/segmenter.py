@@ -9,9 +9,9 @@ threshold (0.5) or, in an open segment, the exit threshold (0.35).
 1. Opening. In quiet, a frame at or above the enter threshold starts an utterance and opens a segment. The
    segment starts up to the pre-roll (192 ms) earlier, but never inside the segment before it.
 2. Pausing. When the silence since the last speech frame reaches the current pause (480 ms, shrinking to 320
-   ms as the segment grows from 2 to 5 s), the segment closes with PAUSE. It ends the post-roll (192 ms) after
-   the last speech frame; the rest of the silence belongs to no segment, unless as pre-roll of the next. Such
-   a segment may be shorter than 2 s.
+   ms as the utterance grows from 2 to 5 s), the segment closes with PAUSE. It ends the post-roll (192 ms)
+   after the last speech frame; the rest of the silence belongs to no segment, unless as pre-roll of the next.
+   Such a segment may be shorter than 2 s.
 3. Length. When a segment that did not close by rule 2 is 5 s long, it is cut at the best place of its last
    second, see ``vad.cut``, never before it is 2 s long. What follows the cut opens the next segment of the
    same utterance, without gap or overlap, and the first part closes with LENGTH.
@@ -42,6 +42,8 @@ _CUT_SEARCH_MS: Final = 1000
 @dataclass(slots=True)
 class _OpenSegment:
     start_frame: int
+    utterance_start_frame: int
+    """Of the utterance's first segment."""
     last_speech_frame: int
     """By the exit threshold."""
     last_clear_frame: int
@@ -129,7 +131,7 @@ class Segmenter:
             return self._continue(self._open, frame, probability, is_clear)
         if not is_clear:
             return []
-        self._open = _OpenSegment(start_frame_if_opened, frame, frame)
+        self._open = _OpenSegment(start_frame_if_opened, start_frame_if_opened, frame, frame)
         return [SpeechStarted(frame), self._grew(self._open)]
 
     def flush(self) -> list[Event]:
@@ -161,7 +163,8 @@ class Segmenter:
         if probability >= self._config.exit_threshold:
             segment.last_speech_frame = frame
         age = self._n_frames - segment.start_frame
-        if frame - segment.last_speech_frame >= self._pause_by_age[age]:
+        utterance_age = min(self._n_frames - segment.utterance_start_frame, self._frames_max)
+        if frame - segment.last_speech_frame >= self._pause_by_age[utterance_age]:
             return [self._end_utterance(segment, CloseReason.PAUSE)]
         if age == self._frames_max:
             return self._cut(segment)
@@ -180,7 +183,9 @@ class Segmenter:
         if segment.last_clear_frame < cut_frame:
             return [self._end_utterance(segment, CloseReason.PAUSE)]
         closed = self._close(segment, cut_frame, cut_frame - 1, CloseReason.LENGTH)
-        self._open = _OpenSegment(cut_frame, segment.last_speech_frame, segment.last_clear_frame)
+        self._open = _OpenSegment(
+            cut_frame, segment.utterance_start_frame, segment.last_speech_frame, segment.last_clear_frame
+        )
         return [closed, self._grew(self._open)]
 
     def _end_utterance(self, segment: _OpenSegment, reason: CloseReason) -> SegmentClosed:

@@ -17,6 +17,7 @@ from stream_server.client.pacing import Pace
 from stream_server.client.reconnect import ConnectionState, Reconnect
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.dialects.schema import (
+    EndpointingObject,
     FinalEvent,
     FinishedEvent,
     FlushedEvent,
@@ -34,6 +35,7 @@ __all__ = [
     "ClientError",
     "ConnectFailed",
     "ConnectionState",
+    "EndpointingObject",
     "Event",
     "FinalEvent",
     "FinishedEvent",

@@ -61,6 +61,7 @@ async def connect(
     task: str = "transcribe",
     partials: bool = True,
     trace: bool = False,
+    endpointing: schema.EndpointingObject | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -81,6 +82,7 @@ async def connect(
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
         trace: Whether partials and finals tell where the time went.
+        endpointing: Where utterances end; None leaves it to the server.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -98,6 +100,7 @@ async def connect(
         task=task,
         partials=partials,
         trace=trace,
+        endpointing=endpointing,
     )
     link, (_, first) = await open_link(url, tls, start, open_timeout_s)
     try:

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import NewType
 
 from stream_server.audio.decoder import AudioFormat
+from stream_server.core.endpointing import Endpointing
 from stream_server.core.hops import Hops
 from stream_server.errors import StreamError
 
@@ -37,6 +38,8 @@ class Start:
     partials: bool = True
     trace: bool = False
     """Whether partials and finals tell where the time went."""
+    endpointing: Endpointing | None = None
+    """Where utterances end; None leaves it to the server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.captions import SegmentCaption
+from stream_server.core.endpointing import segmenter_config
 from stream_server.core.hops import FrameTimes, Hops
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
@@ -318,6 +319,7 @@ class Session:
         if message.task is Task.TRANSLATE and not model.can_translate:
             return self.end(NotSupported(f"model {model.name} cannot translate"), now_s)
         self._start = message
+        self._segmenter = Segmenter(segmenter_config(self._settings.segmenter, message.endpointing))
         self._decoder = AudioDecoder(message.audio)
         self.state = State.STREAMING
         settings = self._settings

@@ -23,6 +23,7 @@ class SessionSettings:
     model: ModelFacts
     limits: Limits
     segmenter: SegmenterConfig
+    """For clients that want nothing else; its segment lengths hold for all."""
     features: tuple[str, ...] = ()
     tier: str = "live"
     partial_frames: int = 16

@@ -6,6 +6,7 @@ from typing import assert_never
 import msgspec
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioFormat, Encoding
+from stream_server.core.endpointing import Endpointing
 from stream_server.core.hops import Budget
 from stream_server.core.messages import (
     Ack,
@@ -45,10 +46,10 @@ def decode_client(data: str | bytes) -> ClientMessage | Resume:
     """Read one WebSocket message of a client.
 
     Raises:
-        BadMessage: Text that is not JSON, or cannot be UTF-8.
+        BadMessage: Text that is not JSON, or cannot be UTF-8; a value out of its bounds.
         ProtocolViolation: An unknown type or field, or a value of the wrong type.
         UnsupportedAudio: An encoding, rate or number of channels that is not read.
-        NotSupported: A reserved field.
+        NotSupported: A reserved field, or an unknown preset.
         TooLarge: More than ``MESSAGE_BYTES_MAX`` bytes.
     """
     n_bytes = len(data) if isinstance(data, bytes) else _utf8_bytes(data)
@@ -91,7 +92,7 @@ def _to_core(message: schema.ClientText) -> ClientMessage | Resume:
 
 
 def _start(message: schema.StartMessage) -> Start:
-    for name in ("words", "room", "endpointing", "hotwords", "prompt"):
+    for name in ("words", "room", "hotwords", "prompt"):
         if getattr(message, name) not in (None, False):
             raise NotSupported(f"start.{name} is reserved and not offered by this server; leave it out")
     audio = AudioFormat(
@@ -101,7 +102,18 @@ def _start(message: schema.StartMessage) -> Start:
         task = Task(message.task)
     except ValueError as exc:
         raise ProtocolViolation("start.task must be transcribe or translate") from exc
-    return Start(audio, message.language, task, message.partials, message.trace)
+    return Start(
+        audio=audio,
+        language=message.language,
+        task=task,
+        partials=message.partials,
+        trace=message.trace,
+        endpointing=_endpointing(message.endpointing),
+    )
+
+
+def _endpointing(wanted: schema.EndpointingObject | None) -> Endpointing | None:
+    return None if wanted is None else Endpointing(**msgspec.structs.asdict(wanted))
 
 
 def _member(encodings: type[Encoding], value: str, name: str) -> Encoding:

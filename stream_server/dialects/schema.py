@@ -26,6 +26,19 @@ class ClientStruct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """Base of what a client sends as text."""
 
 
+class EndpointingObject(ClientStruct, frozen=True):
+    """Where utterances end. What is not given is the preset's, and without a preset the server's."""
+
+    preset: str | None = None
+    """`captions`, `dictation`, `telephone` or `conference-room`."""
+    silence_ms: float | None = None
+    """Silence that ends an utterance of up to 2 s, 64 to 5000 ms."""
+    silence_ms_min: float | None = None
+    """Silence that ends an utterance of 5 s or more, 64 to `silence_ms`; in between it shrinks evenly."""
+    speech_threshold: float | None = None
+    """Probability of speech from which an utterance begins, 0.05 to 0.95."""
+
+
 class StartMessage(ClientStruct, frozen=True, tag="start"):
     """First message: what the audio is, and what is wanted of it."""
 
@@ -47,8 +60,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """Reserved: word times in finals."""
     room: str | None = None
     """Reserved: publish the captions in a room."""
-    endpointing: str | None = None
-    """Reserved: a preset for where utterances end."""
+    endpointing: EndpointingObject | None = None
+    """Where utterances end, see below; null leaves it to the server."""
     hotwords: list[str] | None = None
     """Reserved: names and terms to prefer."""
     prompt: str | None = None

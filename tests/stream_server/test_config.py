@@ -1,5 +1,6 @@
 """A newcomer's mistakes in the configuration, and what each says."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from stream_server import config
 from stream_server.config import Config, find_config, load_config, state_dir
 from stream_server.errors import ConfigError
-from vad.config import SegmenterConfig
+from vad.config import PRESETS, SegmenterConfig
 
 
 def load(tmp_path: Path, text: str, **flags: dict[str, object]) -> Config:
@@ -93,6 +94,8 @@ BAD = [
     ("[engine]\nthreads = -1", ["engine", "threads"]),
     ("[engine]\nbatch = 0", ["engine", "batch"]),
     ("[engine]\npartial_ms = 31", ["engine", "partial_ms"]),
+    ('[segments]\npreset = "party"', ["segments", "preset", "captions, dictation"]),
+    ('[segments]\npreset = "dictation"\npause_ms = 500', ["segments", "pause_ms_min", "500"]),
     ("[segments]\npause_ms = 10", ["segments", "pause_ms", "64"]),
     ("[segments]\npause_ms_min = 500", ["segments", "pause_ms_min", "480"]),
     ("[segments]\nenter_threshold = nan", ["segments", "enter_threshold"]),
@@ -180,3 +183,11 @@ def test_a_state_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: P
     (tmp_path / "state").write_text("a file in the way")
     with pytest.raises(ConfigError, match=r"state.*--state-dir"):
         config.prepare_state(tmp_path / "state")
+
+
+def test_a_preset_is_the_base_and_the_other_keys_win_over_it(tmp_path: Path) -> None:
+    config = load(tmp_path, '[segments]\npreset = "dictation"\nenter_threshold = 0.6\nsegment_s_max = 4')
+    assert config.segments.segmenter() == dataclasses.replace(
+        PRESETS["dictation"], enter_threshold=0.6, segment_s_max=4.0
+    )
+    assert Config().segments.segmenter() == SegmenterConfig()

@@ -109,6 +109,12 @@ def test_the_pre_roll_counts_towards_the_limit() -> None:
     assert closed(events) == [SegmentClosed(0, 0, 155, 154, CloseReason.LENGTH, utterance_end=False)]
 
 
+def test_the_second_segment_of_a_long_utterance_ends_at_the_short_pause_too() -> None:
+    [first, second] = closed(drive([1.0] * 200 + [0.0] * 12))
+    assert (first.reason, second.reason) == (CloseReason.LENGTH, CloseReason.PAUSE)
+    assert second.last_speech_frame == 199
+
+
 def test_silence_already_heard_at_a_cut_counts_towards_the_pause() -> None:
     events = closed(drive(SPEECH * 128 + QUIET * 5 + SPEECH * 20 + [0.3] * 3 + QUIET * 12))
     assert events == [

@@ -229,3 +229,31 @@ def test_the_future_changes_nothing_already_reported(session: Session, n_frames:
     shorter = replace(session, probabilities=session.probabilities[:n_frames])
     steps = drive(shorter).steps[:-1]
     assert drive(session).steps[: len(steps)] == steps
+
+
+@check
+@given(sessions())
+def test_an_utterance_ends_by_the_silence_that_its_age_asks_for_neither_before_nor_after(
+    session: Session,
+) -> None:
+    config, pauses = session.config, session.config.pause_frames_by_age()
+    segmenter = Segmenter(config, chooser(session.cut_share))
+    utterance_start = segment_start = last_speech = 0
+    for frame, probability in enumerate(session.probabilities):
+        was_open = segmenter.is_open
+        events = segmenter.push(probability)
+        if not was_open and segmenter.is_open:
+            [grew] = [event for event in events if isinstance(event, SegmentGrew)]
+            utterance_start = segment_start = grew.start_frame
+        if probability >= (config.exit_threshold if was_open else config.enter_threshold):
+            last_speech = frame
+        age = min(frame + 1 - utterance_start, len(pauses) - 1)
+        if segmenter.is_open:
+            assert frame - last_speech < pauses[age]
+        for event in events:
+            is_at_limit = frame + 1 - segment_start == len(pauses) - 1
+            if isinstance(event, SegmentClosed) and event.utterance_end and not is_at_limit:
+                assert frame - last_speech >= pauses[age]
+            segment_start = event.start_frame if isinstance(event, SegmentGrew) else segment_start
+        if frame in session.flushed_after:
+            segmenter.flush()

@@ -9,6 +9,7 @@ from websockets.asyncio.client import ClientConnection
 from stream_server.client import (
     CaptionError,
     CaptionStream,
+    EndpointingObject,
     Event,
     FinalEvent,
     FinishedEvent,
@@ -60,7 +61,13 @@ async def test_captions_arrive_in_order_and_iteration_ends_after_finished(
 async def test_start_carries_only_what_was_asked_for(pki: Pki, client: ClientPair) -> None:
     async with fake_server(pki, client, silence) as fake:
         async with connect(
-            fake.url, tls=fake.tls, sample_rate=8000, encoding="mulaw", language="de", partials=False
+            fake.url,
+            tls=fake.tls,
+            sample_rate=8000,
+            encoding="mulaw",
+            language="de",
+            partials=False,
+            endpointing=EndpointingObject(preset="telephone"),
         ) as stream:
             assert stream.started.model == "fake-en"
             assert stream.started.limits.idle_seconds == 30
@@ -70,6 +77,7 @@ async def test_start_carries_only_what_was_asked_for(pki: Pki, client: ClientPai
             "sample_rate": 8000,
             "language": "de",
             "partials": False,
+            "endpointing": {"preset": "telephone"},
         }
 
 

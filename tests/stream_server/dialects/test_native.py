@@ -1,5 +1,6 @@
 """``captions.v1`` on the wire, by golden vectors that other languages' tests read too."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -61,6 +62,7 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         "task": message.task.value,
         "partials": message.partials,
         **({"trace": True} if message.trace else {}),
+        "endpointing": None if message.endpointing is None else dataclasses.asdict(message.endpointing),
     }
 
 
@@ -139,6 +141,12 @@ def test_every_encoding_is_accepted() -> None:
         ('{"type":"start","encoding":"opus"}', UnsupportedAudio, "pcm_s16le, pcm_f32le, mulaw, alaw"),
         ('{"type":"start","sample_rate":1}', UnsupportedAudio, "8000 to 48000"),
         ('{"type":"start","room":"x"}', NotSupported, "start.room"),
+        ('{"type":"start","endpointing":{"preset":"x"}}', NotSupported, "captions, dictation, telephone"),
+        (
+            '{"type":"start","endpointing":{"silence_ms":6}}',
+            BadMessage,
+            "endpointing.silence_ms must be between 64",
+        ),
         ("{", BadMessage, "JSON"),
         ("\ud800", BadMessage, "UTF-8"),
     ],
@@ -276,6 +284,8 @@ def _strategies(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[Any
         elif kind == schema.TraceObject | msgspec.UnsetType:
             hops = {name: st.floats(0, 9) for name in schema.TraceObject.__struct_fields__}
             chosen[name] = st.just(msgspec.UNSET) | st.builds(schema.TraceObject, **hops)
+        elif kind == schema.EndpointingObject | None:
+            chosen[name] = st.none() | st.builds(schema.EndpointingObject, preset=st.none() | st.text())
         elif kind == str | None:
             chosen[name] = st.none() | st.text()
         elif kind in (list[str], list[str] | None):

@@ -16,6 +16,7 @@ from stream_server.core.captions import SegmentCaption
 from stream_server.core.messages import Finish, KeepAlive, Start
 from stream_server.dialects import native, schema
 from stream_server.errors import StreamError
+from vad.config import PRESETS
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -57,11 +58,16 @@ def test_a_stale_document_is_told_and_written_anew(
 
 
 def test_every_message_field_and_error_is_in_the_document() -> None:
-    structs = [*get_args(schema.ClientText), *get_args(schema.ServerText), schema.LimitsObject]
+    structs = [
+        *get_args(schema.ClientText),
+        *get_args(schema.ServerText),
+        schema.EndpointingObject,
+        schema.LimitsObject,
+    ]
     for struct in structs:
         for field in msgspec.structs.fields(struct):
             assert f"| `{field.name}` |" in DOCUMENT
-    for struct in structs[:-1]:
+    for struct in structs[:-2]:
         assert f"\n### `{struct.__struct_config__.tag}`\n" in DOCUMENT
     for error in StreamError.__subclasses__():
         assert f"| `{error.code}` | {error.close_code} |" in DOCUMENT
@@ -108,3 +114,11 @@ def test_the_numbers_in_the_prose_are_the_defaults() -> None:
     assert f"`limits.resume_seconds` ({limits.resume_s:g})" in DOCUMENT
     assert f"({limits.resumes_per_minute} by default in\n   a minute)" in DOCUMENT
     assert f"more than the {limits.replay_events} last ones" in DOCUMENT
+
+
+def test_the_presets_in_the_document_are_those_there_are() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| (\d+) to (\d+) ms \| ([\d.]+) \|$", DOCUMENT, re.MULTILINE)
+    assert {name: (float(a), float(b), float(c)) for name, a, b, c in rows} == {
+        name: (config.pause_ms, config.pause_ms_min, config.enter_threshold)
+        for name, config in PRESETS.items()
+    }
