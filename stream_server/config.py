@@ -78,7 +78,7 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unread_s: float = 10.0
     """Finals waiting longer than this mean the client does not read."""
     waiting_finals: int = 4096
-    """Finals of all sessions before the engine."""
+    """Finals of all sessions before the engine; further ones wait in their sessions, which are not read."""
     resume_s: float = 45.0
     """How long a session whose connection broke waits for its client; 0 ends it at once. The default is a
     cut of 30 s, and what a client needs to notice its end and to connect."""

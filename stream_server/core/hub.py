@@ -11,7 +11,7 @@ does not come back in ``resume_s`` ends like any other session: by an error, its
 """
 
 import functools
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, assert_never
@@ -29,6 +29,7 @@ from stream_server.core.settings import SessionSettings
 from stream_server.errors import (
     InternalError,
     NotSupported,
+    Overloaded,
     ProtocolViolation,
     ResumeExpired,
     ShuttingDown,
@@ -58,7 +59,11 @@ class Decoder(Protocol):
     """The engine, as the hub needs it."""
 
     def submit(self, job: DecodeJob) -> None:
-        """Decode a window; the text comes back by ``Hub.receive_result``."""
+        """Decode a window; the text comes back by ``Hub.receive_result``.
+
+        Raises:
+            Overloaded: There is no room for another final; it may be offered again after the next result.
+        """
 
     def withdraw(self, session: SessionId) -> None:
         """Forget whatever a session has waiting."""
@@ -185,6 +190,7 @@ class Hub:
         self._detached_max = detached_max
         self._seats: dict[SessionId, Seat] = {}
         self._expired: OrderedDict[SessionId, str] = OrderedDict()  # identities of the owners
+        self._held: deque[DecodeJob] = deque()
         self._closing: StreamError | None = None
         self.n_orphans = 0
         """Scores and results that came back for sessions already gone."""
@@ -271,6 +277,7 @@ class Hub:
         seat.session.disconnect()
         self._scorer.withdraw(session_id)
         self._decoder.withdraw(session_id)
+        self._held = deque(job for job in self._held if job.session != session_id)
         self._watcher.session_gone(seat)
 
     def receive(self, session_id: SessionId, message: ClientMessage, now_s: float) -> None:
@@ -343,6 +350,7 @@ class Hub:
 
     def receive_result(self, result: DecodeResult, now_s: float) -> None:
         """The text of a job."""
+        self._offer_held()
         seat = self._seats.get(result.session)
         if seat is None:
             self.n_orphans += 1
@@ -359,6 +367,7 @@ class Hub:
 
     def tick(self, now_s: float) -> None:
         """About once a second: idle clients, clients that do not read, drains that take too long."""
+        self._offer_held()
         for seat in list(self._seats.values()):
             if seat.detached_s is not None:
                 self._tick_detached(seat, seat.detached_s, now_s)
@@ -407,7 +416,6 @@ class Hub:
         seat.wake()
 
     def _perform(self, seat: Seat, actions: Sequence[Action], now_s: float) -> None:
-        refused: StreamError | None = None
         for action in actions:
             match action:
                 case Send(numbered):
@@ -415,17 +423,33 @@ class Hub:
                 case Score(frames):
                     self._scorer.submit(seat.session.id, frames)
                 case Submit(job):
-                    try:
-                        self._decoder.submit(job)
-                    except StreamError as error:
-                        refused = error
+                    self._submit(job)
                 case Close(code):
                     seat.close_code = code
                 case _:
                     assert_never(action)
-        if refused is not None:
-            # Only after the other actions, whose events are numbered already: an error is the last event.
-            self._perform(seat, seat.session.fail(refused), now_s)
+
+    def _submit(self, job: DecodeJob) -> None:
+        """Give a job to the engine, or hold a final that it has no room for.
+
+        What is held is bounded: a session whose finals do not come back soon wants no more audio.
+        """
+        if job.final and self._held:
+            self._held.append(job)
+            return
+        try:
+            self._decoder.submit(job)
+        except Overloaded:
+            self._held.append(job)
+
+    def _offer_held(self) -> None:
+        """Give the engine what it had no room for, oldest first, as far as it has room."""
+        while self._held:
+            try:
+                self._decoder.submit(self._held[0])
+            except Overloaded:
+                return
+            self._held.popleft()
 
 
 def _nobody() -> None:

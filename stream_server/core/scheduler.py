@@ -10,7 +10,7 @@ Rules, each a test:
 3. Fair over sessions: the oldest job of every session comes before the second of any.
 4. A session has at most one partial waiting. A newer one replaces it in place, and a final of a
    segment removes the partials of that segment and those before it.
-5. No final is shed: ``submit`` refuses it when ``finals_max`` wait, and the caller tells the client.
+5. No final is shed: ``submit`` refuses it when ``finals_max`` wait, and the caller offers it again later.
 6. ``withdraw`` removes whatever a session has waiting.
 7. Jobs that were under way when the engine died come back by ``restore``, before all others of their
    kind. Until one of its jobs has come back decoded, such a job's segment is *isolated*: its jobs are
@@ -67,7 +67,7 @@ class Scheduler:
             self._partials[job.session] = job
             return
         if len(self._finals) >= self._finals_max:
-            raise Overloaded(f"{self._finals_max} finals are waiting to be decoded; try again later")
+            raise Overloaded(f"{self._finals_max} finals are waiting to be decoded; offer it again later")
         waiting = self._partials.get(job.session)
         if waiting is not None and waiting.segment <= job.segment:
             del self._partials[job.session]

@@ -16,7 +16,6 @@ from stream_server.core.messages import (
     Finished,
     Flush,
     Partial,
-    SpeechStarted,
     Started,
     Warned,
 )
@@ -184,20 +183,56 @@ def test_a_session_that_breaks_while_draining_does_not_keep_the_others_from_it(
 # ---------------------------------------------------------------- an engine that is full
 
 
-def test_a_final_without_room_ends_the_session_with_the_error_as_its_last_event() -> None:
+def test_a_final_without_room_is_held_and_offered_again_in_its_order() -> None:
     world = HubWorld()
     client, other = world.open("a"), world.open("b")
-    # One batch of scores closes a segment and opens another utterance behind it.
-    client.speak(numbered_speech(range(40))).speak(silence(40)).speak(numbered_speech(range(40)))
+    client.speak(numbered_speech(range(40))).speak(silence(40)).speak(numbered_speech(range(40, 80)))
+    other.speak(numbered_speech(range(9))).speak(silence(20))
     world.decoder.refuse_finals = Overloaded("full")
     world.score(client.id)
-    events = client.read()
-    assert kinds(events) == [Started, SpeechStarted, SpeechStarted, Failed]
-    assert client.seat.close_code == 1013
+    client.say(Finish())
+    world.score(client.id)
+    world.score(other.id)
+    assert [job.final for job in world.decoder.jobs] == [False] * len(world.decoder.jobs)
     world.decoder.refuse_finals = None
-    other.speak(numbered_speech(range(9))).say(Finish())
+    world.pass_time(1.0)
+    finals = [(job.session, job.segment) for job in world.decoder.jobs if job.final]
+    assert finals == [("a", 0), ("a", 1), ("b", 0)]
+    other.say(Finish())
     world.settle()
+    assert client.numbers == list(range(80))
     assert other.numbers == list(range(9))
+    assert (client.seat.close_code, other.seat.close_code) == (1000, 1000)
+
+
+def test_finals_without_room_hold_their_client_back_so_that_what_is_held_is_bounded() -> None:
+    world = HubWorld()
+    client = world.open("a")
+    world.decoder.refuse_finals = Overloaded("full")
+    n_frames = 0
+    while client.seat.session.wants_audio:
+        client.speak(numbered_speech(range(n_frames, n_frames + 10)))
+        n_frames += 10
+        world.score(client.id)
+    assert n_frames * 512 / 16_000 < 16
+    held = len(world.hub._held)
+    assert 2 <= held <= 7
+    world.decoder.refuse_finals = None
+    world.pass_time(1.0)
+    client.say(Finish())
+    world.settle()
+    assert client.numbers == list(range(n_frames))
+
+
+def test_what_is_held_for_a_session_that_is_gone_is_dropped() -> None:
+    world = HubWorld()
+    client = world.open("a").speak(numbered_speech(range(40))).speak(silence(40))
+    world.decoder.refuse_finals = Overloaded("full")
+    world.score(client.id)
+    client.leave()
+    world.decoder.refuse_finals = None
+    world.pass_time(1.0)
+    assert not [job for job in world.decoder.jobs if job.final]
 
 
 # ---------------------------------------------------------------- clients that do not read
