@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.messages import ClientMessage, SessionId
+from stream_server.core.messages import ClientMessage, SessionId, Start
 from stream_server.core.outbox import Outbox
-from stream_server.core.session import Session
+from stream_server.core.rooms import Rooms
+from stream_server.core.session import Session, State
 from stream_server.core.settings import SessionSettings
-from stream_server.errors import InternalError, ShuttingDown, SlowReader, StreamError
+from stream_server.errors import InternalError, NotSupported, ShuttingDown, SlowReader, StreamError
 
 
 class Scorer(Protocol):
@@ -68,6 +69,7 @@ class Hub:
         scorer: The VAD stage.
         decoder: The engine.
         report_bug: Called inside the ``except`` of an exception nobody expected, to log it.
+        rooms: Where sessions publish whose ``Start`` names a room; None refuses it.
         outbox_max: Durable events waiting for one client before it counts as not reading.
         outbox_wait_s: The same as a time.
     """
@@ -79,6 +81,7 @@ class Hub:
         decoder: Decoder,
         *,
         report_bug: Callable[[SessionId], None],
+        rooms: Rooms | None = None,
         outbox_max: int = 256,
         outbox_wait_s: float = 10.0,
     ) -> None:
@@ -86,6 +89,7 @@ class Hub:
         self._scorer = scorer
         self._decoder = decoder
         self._report_bug = report_bug
+        self._rooms = rooms
         self._outbox_max = outbox_max
         self._outbox_wait_s = outbox_wait_s
         self._seats: dict[SessionId, Seat] = {}
@@ -106,17 +110,35 @@ class Hub:
             self._perform(seat, session.fail(self._closing), now_s)
         return seat
 
-    def leave(self, session_id: SessionId) -> None:
+    def leave(self, session_id: SessionId, now_s: float) -> None:
         """The connection is gone; whatever the session has under way is withdrawn."""
         seat = self._seats.pop(session_id)
         seat.session.disconnect()
+        if self._rooms is not None:
+            self._rooms.leave(session_id, now_s)
         self._scorer.withdraw(session_id)
         self._decoder.withdraw(session_id)
 
     def receive(self, session_id: SessionId, message: ClientMessage, now_s: float) -> None:
         """One message of a client."""
         seat = self._seats[session_id]
-        self._attempt(seat, lambda: seat.session.receive(message, now_s), now_s)
+        self._attempt(seat, lambda: self._receive(seat, message, now_s), now_s)
+
+    def _receive(self, seat: Seat, message: ClientMessage, now_s: float) -> list[Action]:
+        if isinstance(message, Start) and seat.session.state is State.AWAITING_START:
+            try:
+                self._enter_room(seat.session.id, message, now_s)
+            except StreamError as error:
+                return seat.session.end(error, now_s)
+        return seat.session.receive(message, now_s)
+
+    def _enter_room(self, session_id: SessionId, start: Start, now_s: float) -> None:
+        if start.room is None:
+            return
+        if self._rooms is None:
+            raise NotSupported("this server has no rooms; leave start.room out")
+        assert start.speaker is not None, "whoever knows the identity names the speaker"
+        self._rooms.enter(session_id, start.room, start.speaker, now_s)
 
     def refuse(self, session_id: SessionId, error: StreamError, now_s: float) -> None:
         """A message that could not be read: end the session, its finals first."""
@@ -184,6 +206,8 @@ class Hub:
             match action:
                 case Send(numbered):
                     seat.outbox.push(numbered, now_s)
+                    if self._rooms is not None:
+                        self._rooms.publish(seat.session.id, numbered.event, now_s)
                 case Score(frames):
                     self._scorer.submit(seat.session.id, frames)
                 case Submit(job):

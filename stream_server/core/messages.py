@@ -34,6 +34,10 @@ class Start:
     """Whisper's language code such as ``"de"``; None asks the model."""
     task: Task = Task.TRANSCRIBE
     partials: bool = True
+    room: str | None = None
+    """Publish the captions there as well."""
+    speaker: str | None = None
+    """Under this name; None leaves it to the owner of the session."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -297,7 +297,7 @@ class Client:
 class HubWorld:
     """A hub over fake stages."""
 
-    def __init__(self, settings: SessionSettings = SETTINGS, **options: float) -> None:
+    def __init__(self, settings: SessionSettings = SETTINGS, **options: object) -> None:
         self.now_s = 1_000.0
         self.scorer = FakeScorer()
         self.decoder = FakeDecoder()

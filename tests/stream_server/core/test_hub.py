@@ -90,7 +90,7 @@ def test_whoever_leaves_is_withdrawn_from_the_stages() -> None:
     client, other = world.open("a"), world.open("b").speak(numbered_speech(range(50)))
     client.speak(numbered_speech(range(50)))
     world.score(client.id)
-    world.hub.leave(client.id)
+    world.hub.leave(client.id, world.now_s)
     assert len(world.hub) == 1
     assert (world.scorer.withdrawn, world.decoder.withdrawn) == ([client.id], [client.id])
     other.say(Finish())
@@ -103,7 +103,7 @@ def test_what_comes_back_for_a_session_that_is_gone_is_dropped_and_counted() -> 
     client = world.open("a").speak(numbered_speech(range(50)))
     world.score(client.id)
     late = answer(world.decoder.jobs[0])
-    world.hub.leave(client.id)
+    world.hub.leave(client.id, world.now_s)
     again = world.open("b")
     world.hub.receive_result(late, world.now_s)
     world.hub.receive_scores(client.id, [1.0], world.now_s)
@@ -268,7 +268,7 @@ def test_new_sessions_are_refused_while_closing_before_anybody_is_woken() -> Non
     assert isinstance(error_of(late.read()), ShuttingDown)
     assert late.seat.close_code == 1001
     assert late.n_wakes == 0
-    world.hub.leave(late.id)
+    world.hub.leave(late.id, world.now_s)
     assert len(world.hub) == 0
 
 
@@ -314,7 +314,7 @@ def test_whatever_one_client_does_the_quiet_one_gets_exactly_its_own(script: lis
             case "bug":
                 world.hub.receive_scores(client.id, [0.5] * 1_000, world.now_s)
             case "leave":
-                world.hub.leave(client.id)
+                world.hub.leave(client.id, world.now_s)
                 gone.add(i)
             case "read":
                 client.read()
