@@ -7,6 +7,7 @@ once; then the doors open. Order of stop: doors, sessions (finals first), VAD, e
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import time
 from collections.abc import Callable
@@ -23,9 +24,11 @@ from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Limits, SessionId
 from stream_server.core.policy import DEFAULT_POLICY
+from stream_server.core.rooms import RoomLimits, Rooms
 from stream_server.core.scheduler import Scheduler, one_bucket
 from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.dialects import schema
+from stream_server.dialects.room_wire import encode_room
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.manifest import find_model, read_manifest
 from stream_server.engine.process import Engine
@@ -36,9 +39,10 @@ from stream_server.errors import ConfigError, EngineFailed, ModelError, Shutting
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.connection import stream_handler
-from stream_server.transport.gate import Gate
+from stream_server.transport.gate import Gate, RoomDoor, StreamDoor
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
+from stream_server.transport.room_reader import CertificateAdmittance, reader_handler
 from stream_server.transport.tls import SwappableContext
 from stream_server.vad_stage import FrameScorer, Scores, VadStage
 from vad.model import NetworkFileError, SileroVad
@@ -144,14 +148,12 @@ class App:
             for sock in sockets:
                 sock.close()
             raise
+        self._rooms = self._make_rooms()
         self._hub = self._make_hub(facts)
-        admission = Admission(self._admission_limits())
-        gate = Gate(admission, DEFAULT_POLICY, self._config.tls.trust_domain, self, self._metrics)
         self._listener = Listener(
             sockets,
             context,
-            gate,
-            stream_handler(self._hub, self._metrics),
+            self._make_gate(),
             self._metrics,
             handshakes_max=self._config.limits.handshakes,
             handshake_s=self._config.tls.handshake_s,
@@ -212,6 +214,7 @@ class App:
             model=facts,
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s),
             segmenter=self._config.segments.segmenter(),
+            features=("rooms",),
             partial_frames=round(self._config.engine.partial_ms / 32),
         )
         return Hub(
@@ -219,13 +222,41 @@ class App:
             self._vad,
             self._engine,
             report_bug=self._report_bug,
+            rooms=self._rooms,
             outbox_max=limits.unread_events,
             outbox_wait_s=limits.unread_s,
         )
 
-    def _admission_limits(self) -> AdmissionLimits:
-        limits = self._config.limits
-        return AdmissionLimits(limits.sessions, limits.sessions_per_identity, limits.connects_per_minute)
+    def _make_rooms(self) -> Rooms:
+        rooms = self._config.rooms
+        limits = RoomLimits(
+            rooms=rooms.rooms,
+            sources_per_room=rooms.sources_per_room,
+            readers_per_room=rooms.readers_per_room,
+            history_events=rooms.history_events,
+            history_bytes=rooms.history_bytes,
+            history_s=rooms.history_s,
+            grace_s=rooms.grace_s,
+            unread_s=self._config.limits.unread_s,
+        )
+        return Rooms(limits, encode_room, new_life=lambda: secrets.token_hex(8), unix_s=time.time)
+
+    def _make_gate(self) -> Gate:
+        limits, rooms = self._config.limits, self._config.rooms
+        sources = AdmissionLimits(limits.sessions, limits.sessions_per_identity, limits.connects_per_minute)
+        readers = AdmissionLimits(rooms.readers, rooms.readers_per_identity, rooms.connects_per_minute)
+        return Gate(
+            StreamDoor(Admission(sources), stream_handler(self._hub, DEFAULT_POLICY, self._metrics)),
+            RoomDoor(
+                Admission(readers),
+                self._rooms,
+                reader_handler(self._rooms, CertificateAdmittance(), self._metrics),
+            ),
+            DEFAULT_POLICY,
+            self._config.tls.trust_domain,
+            self,
+            self._metrics,
+        )
 
     # ------------------------------------------------------------ run
 
@@ -255,6 +286,7 @@ class App:
             if not self._stop.is_set():
                 self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
             self._hub.tick(now_s)
+            self._rooms.tick(now_s)
 
     def _report_bug(self, session: SessionId) -> None:
         _log.exception("session_bug", extra=fields(session=session))
@@ -262,6 +294,7 @@ class App:
     def _refresh_metrics(self) -> None:
         self._metrics.partials_superseded.set(self._scheduler.n_superseded)
         self._metrics.orphans.set(self._hub.n_orphans)
+        self._metrics.rooms.set(len(self._rooms))
 
     # ------------------------------------------------------------ what the stages report
 
@@ -304,6 +337,7 @@ class App:
         _log.info("stopping", extra=fields(sessions=len(self._hub)))
         self._is_open = False
         await self._listener.close()
+        self._rooms.drain(ShuttingDown("the server is stopping; connect again"))
         self._hub.drain(time.monotonic())
         await self._listener.wait_connections(self._config.server.drain_s)
         # Whose finals did not come in time is told so; whoever does not even read that is cut off.

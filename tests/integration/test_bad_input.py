@@ -26,7 +26,7 @@ MISTAKES: dict[str, tuple[list[Any], str, int]] = {
     "encoding not known": ([{**START, "encoding": "mp3"}], "unsupported_audio", 1003),
     "rate too low": ([{**START, "sample_rate": 4000}], "unsupported_audio", 1003),
     "three channels": ([{**START, "channels": 3}], "unsupported_audio", 1003),
-    "reserved field": ([{**START, "room": "board"}], "not_supported", 1003),
+    "reserved field": ([{**START, "endpointing": "fast"}], "not_supported", 1003),
     "words": ([{**START, "words": True}], "not_supported", 1003),
     "resume": ([{"type": "resume", "session": "x", "event": 1}], "not_supported", 1003),
     "language of no model": ([{**START, "language": "xx"}], "not_supported", 1003),

@@ -57,6 +57,8 @@ def meaning(message: ClientMessage) -> dict[str, object]:
         "language": message.language,
         "task": message.task.value,
         "partials": message.partials,
+        "room": message.room,
+        "speaker": message.speaker,
     }
 
 
@@ -134,7 +136,9 @@ def test_every_encoding_is_accepted() -> None:
         ('{"type":"start","task":"sing"}', ProtocolViolation, "transcribe or translate"),
         ('{"type":"start","encoding":"opus"}', UnsupportedAudio, "pcm_s16le, pcm_f32le, mulaw, alaw"),
         ('{"type":"start","sample_rate":1}', UnsupportedAudio, "8000 to 48000"),
-        ('{"type":"start","room":"x"}', NotSupported, "start.room"),
+        ('{"type":"start","room":"X"}', ProtocolViolation, "start.room: a room's name is"),
+        ('{"type":"start","speaker":"Anna"}', ProtocolViolation, "give start.room too"),
+        ('{"type":"start","room":"x","speaker":" "}', ProtocolViolation, "start.speaker must be"),
         ('{"type":"resume","session":"x","event":1}', NotSupported, "resume"),
         ("{", BadMessage, "JSON"),
         ("\ud800", BadMessage, "UTF-8"),
