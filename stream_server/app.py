@@ -11,24 +11,24 @@ import secrets
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import uvloop
 
-from certs.tls import TlsConfigError, crl_expiry, server_context
+from certs.tls import TlsConfigError, crl_expiry, guest_context, server_context
 from stream_server.config import Config, TlsSection
-from stream_server.core.admission import Admission, AdmissionLimits
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Limits, SessionId
 from stream_server.core.policy import DEFAULT_POLICY
-from stream_server.core.rooms import RoomLimits, Rooms
+from stream_server.core.rooms import Rooms
 from stream_server.core.scheduler import Scheduler, one_bucket
 from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.dialects import schema
 from stream_server.dialects.room_wire import encode_room
+from stream_server.doors import GuestDoor, make_gate, room_limits
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.manifest import find_model, read_manifest
 from stream_server.engine.process import Engine
@@ -38,11 +38,8 @@ from stream_server.engine.windows import window_samples
 from stream_server.errors import ConfigError, EngineFailed, ModelError, ShuttingDown
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.connection import stream_handler
-from stream_server.transport.gate import Gate, RoomDoor, StreamDoor
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
-from stream_server.transport.room_reader import CertificateAdmittance, reader_handler
 from stream_server.transport.tls import SwappableContext
 from stream_server.vad_stage import FrameScorer, Scores, VadStage
 from vad.model import NetworkFileError, SileroVad
@@ -75,6 +72,8 @@ class Ready:
     model_folder: Path | None
     tls: TlsFiles
     crl_expires: datetime
+    guest_addresses: list[tuple[str, int]] = field(default_factory=list)
+    """Of the guest listener; empty when it is off."""
 
 
 def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
@@ -128,6 +127,7 @@ class App:
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._is_open = False
+        self._guest_door: GuestDoor | None = None
 
     def stop(self) -> None:
         """Ask the server to drain and end. Loop's thread."""
@@ -143,21 +143,32 @@ class App:
         context = self._tls_context()
         sockets = bind(self._config.server.host, self._config.server.port)
         try:
+            self._guest_door = self._open_guest_door()
             facts = await self._start_models()
         except BaseException:
             for sock in sockets:
                 sock.close()
+            if self._guest_door is not None:
+                self._guest_door.close()
             raise
-        self._rooms = self._make_rooms()
+        self._rooms = Rooms(
+            room_limits(self._config),
+            encode_room,
+            new_life=lambda: secrets.token_hex(8),
+            unix_s=time.time,
+        )
         self._hub = self._make_hub(facts)
         self._listener = Listener(
             sockets,
             context,
-            self._make_gate(),
+            make_gate(self._config, self._hub, self._rooms, DEFAULT_POLICY, self, self._metrics),
             self._metrics,
             handshakes_max=self._config.limits.handshakes,
             handshake_s=self._config.tls.handshake_s,
         )
+        self._listeners = [self._listener]
+        if self._guest_door is not None:
+            self._listeners.append(self._guest_door.listener(self._rooms, self, self._metrics))
         try:
             await self._serve(facts, on_ready)
         finally:
@@ -175,6 +186,15 @@ class App:
             raise ConfigError(str(exc)) from exc
         self._metrics.crl_next_update.set(self._crl_expires.timestamp())
         return SwappableContext(context)
+
+    def _open_guest_door(self) -> GuestDoor | None:
+        if not self._config.guest.enabled:
+            return None
+        try:
+            context = guest_context(self._files.cert, self._files.key)
+        except TlsConfigError as exc:
+            raise ConfigError(str(exc)) from exc
+        return GuestDoor(self._config, self._state, context)
 
     async def _start_models(self) -> ModelFacts:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
@@ -227,37 +247,6 @@ class App:
             outbox_wait_s=limits.unread_s,
         )
 
-    def _make_rooms(self) -> Rooms:
-        rooms = self._config.rooms
-        limits = RoomLimits(
-            rooms=rooms.rooms,
-            sources_per_room=rooms.sources_per_room,
-            readers_per_room=rooms.readers_per_room,
-            history_events=rooms.history_events,
-            history_bytes=rooms.history_bytes,
-            history_s=rooms.history_s,
-            grace_s=rooms.grace_s,
-            unread_s=self._config.limits.unread_s,
-        )
-        return Rooms(limits, encode_room, new_life=lambda: secrets.token_hex(8), unix_s=time.time)
-
-    def _make_gate(self) -> Gate:
-        limits, rooms = self._config.limits, self._config.rooms
-        sources = AdmissionLimits(limits.sessions, limits.sessions_per_identity, limits.connects_per_minute)
-        readers = AdmissionLimits(rooms.readers, rooms.readers_per_identity, rooms.connects_per_minute)
-        return Gate(
-            StreamDoor(Admission(sources), stream_handler(self._hub, DEFAULT_POLICY, self._metrics)),
-            RoomDoor(
-                Admission(readers),
-                self._rooms,
-                reader_handler(self._rooms, CertificateAdmittance(), self._metrics),
-            ),
-            DEFAULT_POLICY,
-            self._config.tls.trust_domain,
-            self,
-            self._metrics,
-        )
-
     # ------------------------------------------------------------ run
 
     async def _serve(self, facts: ModelFacts, on_ready: Callable[[Ready], None]) -> None:
@@ -270,11 +259,13 @@ class App:
             if ops_port:
                 ops = serve_ops(ops_port, self, self._metrics, self._refresh_metrics)
                 await stack.enter_async_context(await ops)
-            self._listener.start()
+            for listener in self._listeners:
+                listener.start()
             self._is_open = True
             addresses = self._listener.addresses
-            _log.info("serving", extra=fields(addresses=addresses, model=facts.name))
-            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, self._crl_expires))
+            guests = [address for listener in self._listeners[1:] for address in listener.addresses]
+            _log.info("serving", extra=fields(addresses=addresses, guests=guests, model=facts.name))
+            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, self._crl_expires, guests))
             await self._tick_until_stopped()
 
     async def _tick_until_stopped(self) -> None:
@@ -287,6 +278,8 @@ class App:
                 self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
             self._hub.tick(now_s)
             self._rooms.tick(now_s)
+            if self._guest_door is not None:
+                self._guest_door.tick()
 
     def _report_bug(self, session: SessionId) -> None:
         _log.exception("session_bug", extra=fields(session=session))
@@ -336,14 +329,17 @@ class App:
     async def _stop_all(self) -> None:
         _log.info("stopping", extra=fields(sessions=len(self._hub)))
         self._is_open = False
-        await self._listener.close()
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
         self._rooms.drain(ShuttingDown("the server is stopping; connect again"))
         self._hub.drain(time.monotonic())
-        await self._listener.wait_connections(self._config.server.drain_s)
+        await self._wait_connections(self._config.server.drain_s)
         # Whose finals did not come in time is told so; whoever does not even read that is cut off.
         self._hub.fail_all(ShuttingDown("the server is stopping; connect again"), time.monotonic())
-        await self._listener.wait_connections(CUT_S)
-        await self._listener.cut_connections()
+        await self._wait_connections(CUT_S)
+        await asyncio.gather(*(listener.cut_connections() for listener in self._listeners))
         await asyncio.to_thread(self._vad.stop)
         await self._engine.stop()
         _log.info("stopped", extra=fields(exit_code=self._exit_code))
+
+    async def _wait_connections(self, timeout_s: float) -> None:
+        await asyncio.gather(*(listener.wait_connections(timeout_s) for listener in self._listeners))

@@ -8,6 +8,7 @@ from certs.cli import app as certs_app
 from stream_server import __version__
 from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
+from stream_server.cli.link import link
 from stream_server.cli.serve import serve
 from stream_server.cli.transcribe import transcribe
 
@@ -23,6 +24,7 @@ app.command()(serve)
 app.command()(demo)
 app.command()(transcribe)
 app.command()(evaluate)
+app.command()(link)
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 
 

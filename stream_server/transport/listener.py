@@ -44,8 +44,8 @@ RECEIVE_BYTES_MAX = 2 * schema.MESSAGE_BYTES_MAX
 websockets closes with 1009 while the message is still arriving."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind every address of ``host``, not yet listening.
+def bind(host: str, port: int, section: str = "server") -> list[socket.socket]:
+    """Bind every address of ``host``, not yet listening; errors name the keys of ``section``.
 
     Raises:
         ConfigError: The address is not ours, or the port is in use; names both.
@@ -53,7 +53,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as exc:
-        raise ConfigError(f"server.host {host!r} is not an address: {exc.strerror}") from exc
+        raise ConfigError(f"{section}.host {host!r} is not an address: {exc.strerror}") from exc
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(infos):
         sock = socket.socket(family, kind, protocol)
@@ -66,7 +66,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         except OSError as exc:
             for opened in [sock, *sockets]:
                 opened.close()
-            hint = "; set another server.port or --port" if exc.errno == 98 else ""
+            hint = f"; set another {section}.port" if exc.errno == 98 else ""
             raise ConfigError(f"cannot bind {host} port {port}: {exc.strerror}{hint}") from exc
         sockets.append(sock)
     return sockets

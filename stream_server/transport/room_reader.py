@@ -29,7 +29,7 @@ READ_S = 10.0
 class Admittance(Protocol):
     """Who may read, where a certificate has not told it."""
 
-    def join(self, read: Read, reader_of: Callable[[], Reader]) -> Reader:
+    def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
         """Let a reader in by ``reader_of``, or raise the ``StreamError`` that says why not."""
 
     def part(self, reader: Reader) -> None:
@@ -39,7 +39,7 @@ class Admittance(Protocol):
 class CertificateAdmittance:
     """Readers whose certificate was looked at before the upgrade."""
 
-    def join(self, read: Read, reader_of: Callable[[], Reader]) -> Reader:
+    def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
         """Let anybody in; a token is a guest's, and something is wrong if one comes here."""
         if read.token is not None:
             raise ProtocolViolation("read.token is for guests; here the certificate tells who you are")
@@ -118,7 +118,7 @@ class ReaderHandler:
         if not isinstance(read, Read):
             raise ProtocolViolation("send read before anything else")
         return self._admittance.join(
-            read, lambda: self._rooms.join(self._room, read, self._wake, time.monotonic())
+            self._room, read, lambda: self._rooms.join(self._room, read, self._wake, time.monotonic())
         )
 
     def _wake(self) -> None:
