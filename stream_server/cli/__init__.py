@@ -11,6 +11,7 @@ from stream_server.cli.evaluate import evaluate
 from stream_server.cli.link import link
 from stream_server.cli.serve import serve
 from stream_server.cli.transcribe import transcribe
+from stream_server.cli.watch import watch
 
 app = typer.Typer(
     name="stream-server",
@@ -24,6 +25,7 @@ app.command()(serve)
 app.command()(demo)
 app.command()(transcribe)
 app.command()(evaluate)
+app.command()(watch)
 app.command()(link)
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 

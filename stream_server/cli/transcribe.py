@@ -51,6 +51,8 @@ class Settings:
     is_fast: bool = False
     partials: bool = True
     is_json: bool = False
+    room: str | None = None
+    speaker: str | None = None
 
 
 def transcribe(
@@ -84,6 +86,14 @@ def transcribe(
     language: Annotated[
         str | None, typer.Option(help="Such as en or de. [default: the model decides]", show_default=False)
     ] = None,
+    room: Annotated[
+        str | None,
+        typer.Option(help="Publish the captions in this room, such as board-301.", show_default=False),
+    ] = None,
+    speaker: Annotated[
+        str | None,
+        typer.Option(help="Name shown in the room. [default: the certificate's]", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each event.")] = False,
     partials: Annotated[
         bool | None,
@@ -104,7 +114,7 @@ def transcribe(
         partials = out.is_terminal and not fast and not as_json
     try:
         tls = client_tls(certs or state_dir(None) / "certs", ca, cert, key)
-        settings = Settings(url, tls, language, fast, partials, as_json)
+        settings = Settings(url, tls, language, fast, partials, as_json, room, speaker)
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
         _print_error(errors, exc)
@@ -179,7 +189,10 @@ async def _transcribe_once(
         sample_rate=recording.sample_rate_hz,
         channels=recording.channels,
         language=settings.language,
-        partials=settings.partials,
+        # Without partials the room's readers would have none either.
+        partials=settings.partials or settings.room is not None,
+        room=settings.room,
+        speaker=settings.speaker,
     )
     async with opened as stream:
         with _view(recording, settings, out) as view, _progress(recording, settings, out, errors) as advance:

@@ -14,15 +14,21 @@ The events are the structs of the protocol's schema, ``stream_server.dialects.sc
 
 from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
 from stream_server.client.pacing import Pace
+from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.dialects.schema import (
     AckEvent,
     FinalEvent,
     FinishedEvent,
     FlushedEvent,
+    JoinedEvent,
     LagEvent,
     LimitsObject,
     PartialEvent,
+    RoomFinalEvent,
+    RoomPartialEvent,
+    SourceJoinedEvent,
+    SourceLeftEvent,
     SpeechStartedEvent,
     StartedEvent,
     WarningEvent,
@@ -38,10 +44,18 @@ __all__ = [
     "FinalEvent",
     "FinishedEvent",
     "FlushedEvent",
+    "Gap",
+    "JoinedEvent",
     "LagEvent",
     "LimitsObject",
     "Pace",
     "PartialEvent",
+    "RoomEvent",
+    "RoomFinalEvent",
+    "RoomPartialEvent",
+    "RoomReader",
+    "SourceJoinedEvent",
+    "SourceLeftEvent",
     "SpeechStartedEvent",
     "StartedEvent",
     "WarningEvent",

@@ -70,6 +70,8 @@ async def connect(
     language: str | None = None,
     task: str = "transcribe",
     partials: bool = True,
+    room: str | None = None,
+    speaker: str | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
 ) -> AsyncIterator["CaptionStream"]:
@@ -84,6 +86,8 @@ async def connect(
         language: Such as ``"de"``; None lets the model decide.
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
+        room: Publish the captions in this room as well.
+        speaker: Under this name; None takes the certificate's.
         open_timeout_s: Seconds until the stream must have started.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
 
@@ -98,6 +102,8 @@ async def connect(
         language=language,
         task=task,
         partials=partials,
+        room=room,
+        speaker=speaker,
     )
     websocket, stream = await _open(url, tls, start, open_timeout_s)
     alive = asyncio.create_task(_stay_alive(stream, keepalive_s))
