@@ -10,7 +10,8 @@ from stream_server.core.admission import Admission, AdmissionLimits
 from stream_server.core.guests import Guests
 from stream_server.core.hub import Hub
 from stream_server.core.policy import Policy
-from stream_server.core.rooms import RoomLimits, Rooms
+from stream_server.core.room_log import RoomLimits
+from stream_server.core.rooms import Rooms
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
 from stream_server.ops.log import fields

@@ -14,11 +14,11 @@
    later has another ``life``, so that event numbers of the two are never mistaken.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stream_server.core.messages import Failed, Final, Finished, Partial, ServerEvent, SessionId, Started
+from stream_server.core.room_log import RoomLimits, RoomLog
 from stream_server.core.room_messages import (
     Joined,
     Read,
@@ -33,38 +33,12 @@ from stream_server.errors import Overloaded, ProtocolViolation, SlowReader, Stre
 
 
 @dataclass(frozen=True, slots=True)
-class RoomLimits:
-    """How much rooms may hold."""
-
-    rooms: int = 100
-    sources_per_room: int = 16
-    readers_per_room: int = 500
-    history_events: int = 1_000
-    """Durable events kept for readers who come late or come back."""
-    history_bytes: int = 1_048_576
-    history_s: float = 3_600.0
-    grace_s: float = 300.0
-    """How long what was said outlives the room's last source."""
-    unread_s: float = 10.0
-    """A durable event waiting longer than this means that the reader does not read."""
-
-
-@dataclass(frozen=True, slots=True)
 class RoomFacts:
     """What is told about a room to those who may read it."""
 
     name: str
     n_sources: int
     n_readers: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A durable event in the log."""
-
-    number: int
-    published_s: float
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,48 +49,6 @@ class _OpenPartial:
     """Rises with each partial of the room."""
     segment: int
     data: bytes
-
-
-class _Log:
-    """Durable events, oldest first, without gaps in their numbers."""
-
-    def __init__(self, limits: RoomLimits) -> None:
-        self._limits = limits
-        self._entries: deque[_Entry] = deque()
-        self._n_bytes = 0
-        self.last = 0
-        """Number of the last event ever appended."""
-
-    @property
-    def first(self) -> int:
-        """Number of the oldest event kept; ``last + 1`` when none is."""
-        return self.last + 1 - len(self._entries)
-
-    def append(self, data: bytes, now_s: float) -> None:
-        self.last += 1
-        self._entries.append(_Entry(self.last, now_s, data))
-        self._n_bytes += len(data)
-        self.trim(now_s)
-
-    def entry(self, number: int) -> _Entry | None:
-        """The event of this number, which must not have left the log; None while it is yet to come."""
-        assert number >= self.first, "left the log"
-        return self._entries[number - self.first] if number <= self.last else None
-
-    def trim(self, now_s: float) -> None:
-        while self._entries and self._is_too_much(now_s):
-            self._n_bytes -= len(self._entries.popleft().data)
-
-    def _is_too_much(self, now_s: float) -> bool:
-        limits = self._limits
-        too_large = len(self._entries) > limits.history_events or self._n_bytes > limits.history_bytes
-        too_old = self._entries[0].published_s < now_s - limits.history_s
-        # The last event stays whatever its size: no reader has had a chance to take it.
-        return (too_large and len(self._entries) > 1) or too_old
-
-    def clear(self) -> None:
-        self._entries.clear()
-        self._n_bytes = 0
 
 
 class Reader:
@@ -192,7 +124,7 @@ class _Room:
     def __init__(self, name: str, life: str, limits: RoomLimits, now_s: float) -> None:
         self.name = name
         self.life = life
-        self.log = _Log(limits)
+        self.log = RoomLog(limits)
         self.partials: dict[SessionId, _OpenPartial] = {}
         self.sources: dict[SessionId, Source] = {}
         """Those that have started."""

@@ -16,8 +16,10 @@ import websockets
 from live_server import FINISH, PAUSE, START, LiveServer, WireClient, live_server, wire
 from pki import ClientPair, Pki
 
+import stream_server.app
 from certs.tls import client_context
 from stream_server.core.messages import Final, Limits, ServerEvent, SessionId, Started
+from stream_server.core.policy import Policy, Right, Rule
 from stream_server.engine.fake import numbered_speech, numbers_in
 from stream_server.transport import room_reader
 
@@ -178,12 +180,35 @@ async def test_a_page_of_this_server_may_open_sockets(
         await client.receive("joined")
 
 
-async def test_without_a_right_nobody_reads(house: LiveServer, pki: Pki) -> None:
-    stranger = pki.client("operator", "reader")
-    with live_server(pki, tls={"trust_domain": "other.local"}) as elsewhere:
-        with pytest.raises(websockets.InvalidStatus, match="403"):
-            async with reading(elsewhere, pki, stranger, "hall"):
-                pass
+NARROW = Policy(
+    (
+        Rule("/source/", frozenset({Right.STREAM}), publish=("board-*",)),
+        Rule("/reader/", frozenset({Right.READ}), read=("board-*", "hall")),
+    )
+)
+
+
+async def test_the_policy_says_who_publishes_and_reads_where(
+    pki: Pki, source: ClientPair, reader: ClientPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_server.app, "DEFAULT_POLICY", NARROW)
+    with live_server(pki) as server:
+        async with speaking(server, pki, source) as anna:
+            await anna.send(start("hall"))
+            [error] = await anna.rest_or_error()
+            assert (error["code"], anna.socket.close_code) == ("not_allowed", 1008)
+        async with speaking(server, pki, source) as anna, reading(server, pki, reader, "board-1") as client:
+            await anna.send(start("board-1"))
+            await client.send(READ)
+            await client.receive("source_joined")
+            _, listed = await asyncio.to_thread(get, server, pki, reader, "/v1/rooms")
+            assert listed == {"rooms": [{"room": "board-1", "sources": 1, "readers": 1}]}
+            _, listed = await asyncio.to_thread(get, server, pki, source, "/v1/rooms")
+            assert listed == {"rooms": []}
+        for pair, room in ((reader, "secret"), (source, "board-1")):
+            with pytest.raises(websockets.InvalidStatus, match="403"):
+                async with reading(server, pki, pair, room):
+                    pass
 
 
 async def test_too_many_readers_of_one_certificate_get_429(pki: Pki, reader: ClientPair) -> None:

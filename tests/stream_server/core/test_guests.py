@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from stream_server.core import guests as module
 from stream_server.core.guests import TOKEN_S, Guests, Link, NotSigned, sign_link
+from stream_server.core.room_log import RoomLimits
 from stream_server.core.room_messages import Read
-from stream_server.core.rooms import Reader, RoomLimits, Rooms
+from stream_server.core.rooms import Reader, Rooms
 from stream_server.errors import LinkExpired, NotAllowed, Overloaded
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

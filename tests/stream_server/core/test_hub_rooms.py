@@ -7,8 +7,9 @@ import pytest
 from driver import START, Client, HubWorld
 
 from stream_server.core.messages import Failed, Finish, Start
+from stream_server.core.room_log import RoomLimits
 from stream_server.core.room_messages import Read, RoomEvent, RoomFinal, RoomPartial, SourceJoined, SourceLeft
-from stream_server.core.rooms import Reader, RoomFacts, RoomLimits, Rooms
+from stream_server.core.rooms import Reader, RoomFacts, Rooms
 from stream_server.engine.fake import numbered_speech, numbers_in, silence
 from stream_server.errors import ShuttingDown
 

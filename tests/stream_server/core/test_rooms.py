@@ -19,6 +19,7 @@ from stream_server.core.messages import (
     SpeechStarted,
     Started,
 )
+from stream_server.core.room_log import RoomLimits
 from stream_server.core.room_messages import (
     Joined,
     Read,
@@ -30,7 +31,7 @@ from stream_server.core.room_messages import (
     is_room_name,
     is_speaker_name,
 )
-from stream_server.core.rooms import Reader, RoomFacts, RoomLimits, Rooms
+from stream_server.core.rooms import Reader, RoomFacts, Rooms
 from stream_server.errors import (
     EngineFailed,
     Overloaded,
