@@ -12,12 +12,14 @@ TORCH ?= cpu
 TORCH_INDEX ?=
 # Training steps of demo-model before its last run down.
 STEPS ?= 30000
+# Folder of the model that parity reads; empty: the embedded one.
+MODEL ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check test cov demo serve demo-model clean
+.PHONY: help setup fmt check test cov demo serve demo-model parity clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,9 +45,12 @@ check: $(VENV)/.dev ## lint, types, import rules
 	@echo "==> mypy" && $(BIN)/mypy
 	@echo "==> import rules" && $(BIN)/lint-imports
 
+parity: $(VENV)/.dev ## check that whisper.decode and our engine read a model alike: make parity MODEL=DIR
+	@STREAM_SERVER_TEST_MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/stream_server/engine/test_model_parity.py
+
 demo-model: $(VENV)/.base ## train the embedded model from nothing: hours on 2 cores, goes on where it stopped
 	@$(PIP) install -q -r training/requirements.txt
-	@for step in corpus speech "train --steps $(STEPS)" "train --finish" export; do \
+	@for step in corpus speech "train --steps $(STEPS)" "train --finish" export recordings rates card; do \
 	  echo "==> $$step" && $(BIN)/python -m training.demo_en $$step || exit 1; done
 
 fmt: $(VENV)/.dev ## format the code

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from stream_server.evaluation.report import Setting
     from stream_server.evaluation.result import Measured, Summary
 
+USUAL_GROUPS = ("condition", "voice")
 VERSIONS = ("openai-whisper", "torch", "jiwer", "silero-vad")
 
 
@@ -58,7 +59,8 @@ def evaluate(
         Path | None,
         typer.Argument(
             metavar="[MANIFEST]",
-            help="JSON list of recordings and what is said in them. [default: the included recordings]",
+            help="JSON list of recordings and what is said in them. "
+            "[default: the included recordings that no model was trained on]",
             show_default=False,
         ),
     ] = None,
@@ -78,8 +80,12 @@ def evaluate(
         typer.Option("--stream", help="At real time through an own server; adds latency, flicker."),
     ] = False,
     group: Annotated[
-        str | None,
-        typer.Option(help="Field of the manifest to group by, such as voice.", show_default=False),
+        list[str] | None,
+        typer.Option(
+            help="Field of the manifest to group by; may be given several times. "
+            "[default: condition and voice, where the manifest has them]",
+            show_default=False,
+        ),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result here.", show_default=False)
@@ -100,11 +106,12 @@ def evaluate(
         folder = find_model(model, state_dir(None))
         model_id = read_manifest(folder).id
         with as_file(files("stream_server") / "assets" / "recordings") as included:
-            path = manifest or included / "manifest.json"
+            path = manifest or included / "heldout" / "manifest.json"
             references = _read_references(path)
-            measured, problems = _measure(references, folder, errors, group, whole=whole, stream=stream)
+            groups = tuple(group) if group else _usual_groups(references)
+            measured, problems = _measure(references, folder, errors, groups, whole=whole, stream=stream)
         mode = "stream" if stream else "whole" if whole else "offline"
-        setting = _setting(path, model_id, mode, group)
+        setting = _setting(path, model_id, mode, groups)
         _show(setting, measured)
         _write_files(setting, measured, problems, json_file, plot)
     except KeyboardInterrupt:
@@ -133,8 +140,19 @@ def _read_references(path: Path) -> "References":
         raise CommandError(str(exc)) from exc
 
 
+def _usual_groups(references: "References") -> tuple[str, ...]:
+    present = {field for reference in references.usable for field in reference.fields}
+    return tuple(field for field in USUAL_GROUPS if field in present)
+
+
 def _measure(
-    references: "References", folder: Path, errors: Console, group: str | None, *, whole: bool, stream: bool
+    references: "References",
+    folder: Path,
+    errors: Console,
+    groups: tuple[str, ...],
+    *,
+    whole: bool,
+    stream: bool,
 ) -> "tuple[list[Measured], list[str]]":
     """Measure what can be measured, and name what cannot as soon as it is known."""
     measured: list[Measured] = []
@@ -156,16 +174,16 @@ def _measure(
             advance()
 
         if stream:
-            asyncio.run(_measure_streamed(references, folder, group, take))
+            asyncio.run(_measure_streamed(references, folder, groups, take))
         else:
-            _measure_offline(references, folder, group, take, whole=whole)
+            _measure_offline(references, folder, groups, take, whole=whole)
     return measured, problems
 
 
 def _measure_offline(
     references: "References",
     folder: Path,
-    group: str | None,
+    groups: tuple[str, ...],
     take: "Callable[[Measured | str], None]",
     *,
     whole: bool,
@@ -186,12 +204,12 @@ def _measure_offline(
     if network is not None:
         network.warm_up()
     warm_up(transcriber, BATCH)
-    for outcome in measure_offline(references.usable, Heading(group), transcriber, network):
+    for outcome in measure_offline(references.usable, Heading(groups), transcriber, network):
         take(outcome)
 
 
 async def _measure_streamed(
-    references: "References", folder: Path, group: str | None, take: "Callable[[Measured | str], None]"
+    references: "References", folder: Path, groups: tuple[str, ...], take: "Callable[[Measured | str], None]"
 ) -> None:
     from stream_server.cli.evaluate_run import Heading, measure_streamed, own_server
 
@@ -200,7 +218,7 @@ async def _measure_streamed(
     # As Ctrl-C does, so that the server is stopped when a supervisor says so.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with own_server(folder) as (url, tls):
-        async for outcome in measure_streamed(references.usable, Heading(group), url, tls):
+        async for outcome in measure_streamed(references.usable, Heading(groups), url, tls):
             take(outcome)
 
 
@@ -213,13 +231,13 @@ def _progress(n_files: int, errors: Console) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _setting(path: Path, model: str, mode: str, group: str | None) -> "Setting":
+def _setting(path: Path, model: str, mode: str, groups: tuple[str, ...]) -> "Setting":
     from stream_server.evaluation.report import Setting
 
     versions = {"stream-server": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in VERSIONS}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Setting(str(path), model, mode, group, _cpu_name(), date, versions)
+    return Setting(str(path), model, mode, groups, _cpu_name(), date, versions)
 
 
 def _cpu_name() -> str:
@@ -234,14 +252,22 @@ def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:
     from stream_server.evaluation.report import COLUMNS, STREAM_COLUMNS, error_row, latency_row
     from stream_server.evaluation.result import per_file, per_group, summarise
 
-    groups = per_group(measured) if setting.group_by else []
-    sections = [per_file(measured), groups, [summarise("all", measured)]]
+    groups = [per_group(measured, field) for field in setting.group_by]
+    sections = [per_file(measured), *groups, [summarise("all", measured)]]
     console = Console(highlight=False)
     console.print(_table(f"{setting.model}, {setting.mode}", COLUMNS, sections, error_row))
-    console.print("WER, CER: wrong words, characters; RTF: seconds per second of audio", style="dim")
+    console.print(
+        "WER, CER: wrong words, characters; invented: words read where nobody speaks; "
+        "RTF: seconds per second of audio",
+        style="dim",
+    )
     if setting.mode == "stream":
         console.print(_table("latency and flicker", STREAM_COLUMNS, sections, latency_row))
-        console.print("p50 p95 p99; flicker: words changed after they were shown, per word", style="dim")
+        console.print(
+            "p50 p95 p99; words: from a word's end to the first caption that shows it; "
+            "flicker: words changed after they were shown, per word",
+            style="dim",
+        )
 
 
 def _table(
@@ -276,6 +302,6 @@ def _write_files(
         encoded = msgspec.json.encode(as_json(setting, measured, problems))
         json_file.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
     if plot is not None:
-        bars = per_group(measured) if setting.group_by else per_file(measured)
+        bars = [bar for field in setting.group_by for bar in per_group(measured, field)] or per_file(measured)
         title = f"Word error rate of {setting.model}, {setting.mode}"
         plot.write_text(draw_chart(title, bars), encoding="utf-8")

@@ -20,13 +20,13 @@ from stream_server.cli.demo import CONFIG, START_S, Place, stream_live
 from stream_server.cli.demo_certs import client_files, ensure_certs
 from stream_server.cli.demo_report import Heard
 from stream_server.cli.demo_server import HOST, free_port, running, wait_until_healthy
-from stream_server.client import CaptionError, Event, connect
+from stream_server.client import CaptionError, ConnectFailed, Event, connect
 from stream_server.client.latency import final_latencies_s, partial_latencies_s
 from stream_server.client.pacing import Clock, Sleep
 from stream_server.dialects.schema import PATH
 from stream_server.engine.text import normalise_english
 from stream_server.engine.transcriber import Transcriber
-from stream_server.evaluation.counts import count_errors
+from stream_server.evaluation.counts import count_errors, count_invented
 from stream_server.evaluation.flicker import measure_flicker, shown_texts
 from stream_server.evaluation.offline import (
     Samples,
@@ -35,8 +35,9 @@ from stream_server.evaluation.offline import (
     cut_utterances,
     decode_windows,
 )
-from stream_server.evaluation.references import Reference
+from stream_server.evaluation.references import SAY_SO, Reference
 from stream_server.evaluation.result import NO_GROUP, Measured, Streamed
+from stream_server.evaluation.word_latency import word_latencies_s
 from vad.recording import StreamScorer
 
 BLOCK_S = 1.0
@@ -49,11 +50,12 @@ Outcome = Measured | str
 class Heading:
     """What holds for every recording of one call."""
 
-    group_by: str | None = None
+    group_by: tuple[str, ...] = ()
+    """Fields of the manifest."""
 
-    def group_of(self, reference: Reference) -> str:
-        """The group a recording belongs to."""
-        return reference.fields.get(self.group_by, NO_GROUP) if self.group_by else NO_GROUP
+    def groups_of(self, reference: Reference) -> dict[str, str]:
+        """The group a recording belongs to, by each field."""
+        return {field: reference.fields.get(field, NO_GROUP) for field in self.group_by}
 
 
 class _Unseen:
@@ -136,10 +138,14 @@ async def measure_streamed(
         clock: Monotonic seconds.
         sleep: As ``asyncio.sleep``.
 
-    Raises:
-        ConnectFailed: The server is gone, and the other recordings would fail alike.
+    Yields:
+        What was measured, or a line; for each that is left when the server cannot be reached, a line, too.
     """
+    lost: ConnectFailed | None = None
     for reference in references:
+        if lost is not None:
+            yield f"{reference.path}: not evaluated, the server was lost"
+            continue
         try:
             recording = open_recording(reference.path)
             heard = await _listen(recording, url, tls, clock, sleep)
@@ -147,6 +153,9 @@ async def measure_streamed(
         except RecordingError as exc:
             yield str(exc)
         except CaptionError as exc:
+            yield f"{reference.path}: {exc}"
+        except ConnectFailed as exc:
+            lost = exc
             yield f"{reference.path}: {exc}"
 
 
@@ -159,12 +168,14 @@ async def _listen(recording: Recording, url: str, tls: ssl.SSLContext, clock: Cl
 def _measured_stream(
     reference: Reference, heading: Heading, recording: Recording, heard: Heard
 ) -> Measured | str:
+    by_word = word_latencies_s(reference.words, [*heard.partials, *heard.finals])
     streamed = Streamed(
         tuple(partial_latencies_s(heard.partials)),
         tuple(final_latencies_s(reference.timed, heard.finals)),
         measure_flicker(
             shown_texts([one.event for one in heard.partials], [one.event for one in heard.finals])
         ),
+        tuple(latency_s for latency_s in by_word if latency_s is not None),
     )
     assert heard.finished_s is not None, "a stream without an error ends with finished"
     return _measured(reference, heading, heard.text, recording.duration_s, heard.finished_s, streamed)
@@ -178,13 +189,21 @@ def _measured(
     spent_s: float,
     streamed: Streamed | None,
 ) -> Measured | str:
-    wanted = normalise_english(reference.text)
+    wanted, read = normalise_english(reference.text), normalise_english(text)
     # The normaliser leaves a full stop that stands alone, since it could belong to a number.
-    if not any(character.isalnum() for character in wanted):
-        return f"{reference.path}: its reference is empty, nothing of it is left when normalised"
-    counts = count_errors(wanted, normalise_english(text))
-    group = heading.group_of(reference)
-    return Measured(reference.file, group, reference.text, text, counts, audio_s, spent_s, streamed)
+    if reference.speech and not any(character.isalnum() for character in wanted):
+        return f"{reference.path}: its reference is empty, nothing of it is left when normalised; {SAY_SO}"
+    return Measured(
+        reference.file,
+        heading.groups_of(reference),
+        reference.text,
+        text,
+        count_errors(wanted, read) if reference.speech else count_invented(read),
+        audio_s,
+        spent_s,
+        streamed,
+        reference.speech,
+    )
 
 
 @asynccontextmanager

@@ -16,6 +16,8 @@ class Counts:
     characters: int = 0
     """Of the reference."""
     character_errors: int = 0
+    invented_words: int = 0
+    """Those of ``word_errors`` that were read where nobody speaks."""
 
     @property
     def wer(self) -> float | None:
@@ -40,6 +42,12 @@ def count_errors(reference: str, hypothesis: str) -> Counts:
     )
 
 
+def count_invented(hypothesis: str) -> Counts:
+    """Count what was read, a normalised text, where nobody speaks: all of it is inserted."""
+    n_words = len(hypothesis.split())
+    return Counts(word_errors=n_words, character_errors=len(hypothesis), invented_words=n_words)
+
+
 def pool(counts: Iterable[Counts]) -> Counts:
     """The sum: every word weighs the same, in whatever recording it stands."""
     total = Counts()
@@ -49,5 +57,6 @@ def pool(counts: Iterable[Counts]) -> Counts:
             total.word_errors + one.word_errors,
             total.characters + one.characters,
             total.character_errors + one.character_errors,
+            total.invented_words + one.invented_words,
         )
     return total

@@ -1,16 +1,21 @@
 """Reads a list of recordings and what is said in them; pure, the command reads the file.
 
-The format is that of ``stream_server/assets/recordings/manifest.json``: ``recordings``, each with
-``file`` and ``text`` and maybe ``voice``, ``words``, ``speech_end`` or further fields to group by, and
-maybe one ``dialogue`` with ``file`` and ``utterances``.
+The format is that of the manifests in ``stream_server/assets/recordings``: ``recordings``, each with
+``file`` and ``text`` and maybe ``voice``, ``condition``, ``words``, ``speech_end``, ``utterances`` or further
+fields to group by, and maybe one ``dialogue`` with ``file`` and ``utterances``. A recording in which nobody
+speaks says so: ``"speech": false`` instead of a text.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from stream_server.client.latency import Utterance
+from stream_server.evaluation.word_latency import SpokenWord
+
+SAY_SO = 'where nobody speaks, write `"speech": false`'
 
 
 class ManifestError(Exception):
@@ -24,16 +29,18 @@ class Word(msgspec.Struct, frozen=True):
     """Seconds."""
     end: float
     """Seconds."""
+    word: str | None = None
 
 
 class Said(msgspec.Struct, frozen=True):
-    """One utterance of the dialogue."""
+    """One utterance of a recording with several."""
 
     start: float
     """Seconds."""
     end: float
     """Seconds."""
     text: str
+    words: list[Word] | None = None
 
 
 class RecordingEntry(msgspec.Struct, frozen=True):
@@ -44,6 +51,9 @@ class RecordingEntry(msgspec.Struct, frozen=True):
     words: list[Word] | None = None
     speech_end: float | None = None
     """Seconds."""
+    utterances: list[Said] | None = None
+    speech: bool = True
+    """False where nobody speaks, and so nothing may be read."""
 
 
 class DialogueEntry(msgspec.Struct, frozen=True):
@@ -75,6 +85,10 @@ class Reference:
     """Utterances whose times are known; empty when the manifest has none."""
     fields: dict[str, str]
     """The simple fields of the manifest, to group by."""
+    words: tuple[SpokenWord, ...] = ()
+    """Words whose times are known; empty when the manifest has none."""
+    speech: bool = True
+    """Whether anybody speaks; if not, ``text`` is empty and every word that is read was invented."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +130,21 @@ def parse_manifest(data: bytes, path: Path) -> References:
 
 def _recording(entry: RecordingEntry, folder: Path, raw: dict[str, object]) -> Reference | str:
     path = folder / entry.file
+    if not entry.speech:
+        if (entry.text or "").strip() or entry.words or entry.utterances:
+            return f"{path}: the manifest says that nobody speaks, `speech` is false, and yet what is said"
+        return Reference(entry.file, path, "", (), _simple(raw), speech=False)
     if entry.text is None:
-        return f"{path}: the manifest has no reference for it, `text` is missing"
+        return f"{path}: the manifest has no reference for it, `text` is missing; {SAY_SO}"
     if not entry.text.strip():
-        return f"{path}: its reference is empty, `text` has no words"
-    return Reference(entry.file, path, entry.text, _timed(entry, entry.text), _simple(raw))
+        return f"{path}: its reference is empty, `text` has no words; {SAY_SO}"
+    words = _spoken(entry.words)
+    return Reference(entry.file, path, entry.text, _timed(entry, entry.text), _simple(raw), words)
 
 
 def _timed(entry: RecordingEntry, text: str) -> tuple[Utterance, ...]:
+    if entry.utterances:
+        return _utterances(entry.utterances)
     words = entry.words or []
     end_s = entry.speech_end if entry.speech_end is not None else words[-1].end if words else None
     if end_s is None:
@@ -138,8 +159,16 @@ def _dialogue(entry: DialogueEntry, folder: Path, raw: dict[str, object]) -> Ref
     text = " ".join(said.text.strip() for said in entry.utterances)
     if not text.strip():
         return f"{path}: its reference is empty, `dialogue.utterances` has no words"
-    timed = tuple(Utterance(said.start, said.end, said.text) for said in entry.utterances)
-    return Reference(entry.file, path, text, timed, _simple(raw))
+    words = tuple(word for said in entry.utterances for word in _spoken(said.words))
+    return Reference(entry.file, path, text, _utterances(entry.utterances), _simple(raw), words)
+
+
+def _spoken(words: list[Word] | None) -> tuple[SpokenWord, ...]:
+    return tuple(SpokenWord(one.word, one.start, one.end) for one in words or [] if one.word)
+
+
+def _utterances(listed: Sequence[Said]) -> tuple[Utterance, ...]:
+    return tuple(Utterance(said.start, said.end, said.text) for said in listed)
 
 
 def _simple(raw: dict[str, object]) -> dict[str, str]:

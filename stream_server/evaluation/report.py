@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 
 from stream_server.evaluation.result import Measured, Percentiles, Summary, per_file, per_group, summarise
 
-COLUMNS = ("", "words", "WER", "CER", "RTF")
-STREAM_COLUMNS = ("", "partials, s", "finals, s", "flicker")
+COLUMNS = ("", "words", "WER", "CER", "invented", "RTF")
+STREAM_COLUMNS = ("", "words, s", "partials, s", "finals, s", "flicker")
 """Latencies are p50, p95 and p99; in a table of their own, since 80 columns do not hold all."""
 
 
@@ -18,7 +18,7 @@ class Setting:
     model: str
     mode: str
     """``offline``, ``whole`` or ``stream``."""
-    group_by: str | None
+    group_by: tuple[str, ...]
     cpu: str
     date: str
     """ISO 8601, UTC."""
@@ -28,13 +28,14 @@ class Setting:
 def error_row(summary: Summary) -> tuple[str, ...]:
     """One line of the table of ``COLUMNS``."""
     counts = summary.counts
-    rates = (_percent(counts.wer), _percent(counts.cer), _number(summary.real_time_factor))
+    invented = str(counts.invented_words) if summary.n_silent else "-"
+    rates = (_percent(counts.wer), _percent(counts.cer), invented, _number(summary.real_time_factor))
     return (summary.name, str(counts.words), *rates)
 
 
 def latency_row(summary: Summary) -> tuple[str, ...]:
     """One line of the table of ``STREAM_COLUMNS``."""
-    latencies = (_latencies(summary.partial), _latencies(summary.final))
+    latencies = (_latencies(summary.word), _latencies(summary.partial), _latencies(summary.final))
     return (summary.name, *latencies, _number(summary.flicker.rate))
 
 
@@ -54,7 +55,9 @@ def as_json(setting: Setting, measured: Sequence[Measured], problems: Sequence[s
     """Everything that was measured, without rounding; times in seconds."""
     texts = [{"reference": one.reference, "hypothesis": one.hypothesis} for one in measured]
     files = [_figures(one) | text for one, text in zip(per_file(measured), texts, strict=True)]
-    groups = [_figures(one) for one in per_group(measured)] if setting.group_by else []
+    groups = [
+        {"field": field} | _figures(one) for field in setting.group_by for one in per_group(measured, field)
+    ]
     total = _figures(summarise("all", measured))
     return {**asdict(setting), "all": total, "groups": groups, "files": files, "problems": list(problems)}
 
@@ -63,12 +66,14 @@ def _figures(summary: Summary) -> dict[str, object]:
     return {
         "name": summary.name,
         "files": summary.n_files,
+        "files_without_speech": summary.n_silent,
         **asdict(summary.counts),
         "wer": summary.counts.wer,
         "cer": summary.counts.cer,
         "audio_s": summary.audio_s,
         "spent_s": summary.spent_s,
         "real_time_factor": summary.real_time_factor,
+        "word_latency": asdict(summary.word) if summary.word else None,
         "partial_latency": asdict(summary.partial) if summary.partial else None,
         "final_latency": asdict(summary.final) if summary.final else None,
         "flicker": summary.flicker.rate,

@@ -21,6 +21,8 @@ class Streamed:
     finals_s: tuple[float, ...]
     """Latency of the final of each utterance whose end the reference tells."""
     flicker: Flicker
+    words_s: tuple[float, ...] = ()
+    """Latency of each word that was shown and whose end the reference tells, see ``word_latency``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Measured:
     """One recording."""
 
     file: str
-    group: str
+    groups: dict[str, str]
+    """Field of the manifest → the recording's value, for each field to group by."""
     reference: str
     hypothesis: str
     counts: Counts
@@ -36,6 +39,8 @@ class Measured:
     spent_s: float
     """Offline: cutting and decoding. Streamed: from the first sample to ``finished``."""
     streamed: Streamed | None = None
+    speech: bool = True
+    """Whether anybody speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,9 @@ class Summary:
     partial: Percentiles | None
     final: Percentiles | None
     flicker: Flicker
+    word: Percentiles | None = None
+    n_silent: int = 0
+    """Recordings in which nobody speaks."""
 
     @property
     def real_time_factor(self) -> float | None:
@@ -87,6 +95,8 @@ def summarise(name: str, measured: Sequence[Measured]) -> Summary:
         partial=percentiles([latency for one in streamed for latency in one.partials_s]),
         final=percentiles([latency for one in streamed for latency in one.finals_s]),
         flicker=sum((one.flicker for one in streamed), Flicker()),
+        word=percentiles([latency for one in streamed for latency in one.words_s]),
+        n_silent=sum(not one.speech for one in measured),
     )
 
 
@@ -95,9 +105,9 @@ def per_file(measured: Sequence[Measured]) -> list[Summary]:
     return [summarise(one.file, [one]) for one in measured]
 
 
-def per_group(measured: Sequence[Measured]) -> list[Summary]:
-    """The figures of each group, sorted by name."""
+def per_group(measured: Sequence[Measured], field: str) -> list[Summary]:
+    """The figures of each group by a field, sorted by name."""
     groups: dict[str, list[Measured]] = defaultdict(list)
     for one in measured:
-        groups[one.group].append(one)
+        groups[one.groups[field]].append(one)
     return [summarise(name, groups[name]) for name in sorted(groups)]

@@ -24,7 +24,7 @@ def missing_package() -> str | None:
             ctypes.CDLL(library)
         except OSError:
             return package
-    if shutil.which("text2wave") is None:
+    if shutil.which("festival") is None:
         return "festival festvox-kallpc16k festvox-kdlpc16k festvox-us-slt-hts"
     return None
 
@@ -85,4 +85,13 @@ def test_four_commands_make_a_checkpoint_that_whisper_reads_and_training_survive
     model = Whisper(ModelDimensions(**manifest["dims"]))
     model.load_state_dict(weights)
     model.set_alignment_heads(manifest["alignment_heads"].encode())
-    assert {"wer_clean", "wer_noise_10db", "wer_telephone", "wer_festival"} <= manifest["measured"].keys()
+    measured = manifest["measured"]["sentences"]
+    assert {"wer_clean", "wer_noise_10db", "wer_telephone", "wer_festival"} <= measured.keys()
+    assert manifest["trained"]["commands"][2:4] == [
+        f"python -m training.demo_en train --steps {stopped_at + 3}",
+        "python -m training.demo_en train --finish",
+    ]
+
+    run = pipeline(tmp_path, "card")
+    assert run.returncode == 0, run.stderr
+    assert "Not measured on the recordings yet" in (tmp_path / "export" / "demo-en.md").read_text()

@@ -1,4 +1,4 @@
-"""``python -m training.demo_en corpus|speech|train|export``."""
+"""``python -m training.demo_en corpus|speech|train|export|recordings|rates|card``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import typer
 # four times slower (measured: 4.2-7.6 s against 1.1-1.4 s). OpenMP reads this when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Make demo-en in four steps.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Make demo-en, and measure and describe it."
+)
 
 Work = Annotated[Path, typer.Option(help="Folder that holds everything the steps write.")]
 Smoke = Annotated[bool, typer.Option("--smoke", help="A tiny run, to see that the pipeline works.")]
@@ -64,14 +66,55 @@ def export_command(
     print(f"wrote {export.run(work, device)}")
 
 
+@app.command("recordings")
+def recordings_command(
+    work: Work = Path("training/work"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: WORK/recordings]")] = None,
+    smoke: Smoke = False,
+) -> None:
+    """Read the recordings that judge a model, with the times of their words."""
+    from . import recordings
+
+    print(f"wrote {recordings.build(work, out or work / 'recordings', smoke)}")
+
+
+@app.command("rates")
+def rates_command(
+    work: Work = Path("training/work"),
+    model: Annotated[Path | None, typer.Option(help="Folder of the model. [default: WORK/export]")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="List of recordings. [default: the included held-out ones]")
+    ] = None,
+) -> None:
+    """Let ``stream-server evaluate`` measure a model, and note its error rates in the model's manifest."""
+    from . import rates
+
+    print(f"wrote {rates.note(model or work / 'export', manifest)}")
+
+
+@app.command("card")
+def card_command(
+    work: Work = Path("training/work"),
+    model: Annotated[Path | None, typer.Option(help="Folder of the model. [default: WORK/export]")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write. [default: demo-en.md beside it]")] = None,
+) -> None:
+    """Write the model card from the model's manifest."""
+    from . import card
+
+    folder = model or work / "export"
+    print(f"wrote {card.write(folder, out or folder / 'demo-en.md')}")
+
+
 def main() -> None:
     """Run a command; what the user can mend is said in one line."""
+    from .rates import EvaluationFailed
     from .reading import MissingSynthesiser
+    from .script import NotHeldOut
     from .words import MissingPackage
 
     try:
         app()
-    except (MissingPackage, MissingSynthesiser) as error:
+    except (EvaluationFailed, MissingPackage, MissingSynthesiser, NotHeldOut) as error:
         raise SystemExit(f"error: {error}") from error
     except FileNotFoundError as error:
         raise SystemExit(

@@ -6,6 +6,9 @@ import base64
 import gzip
 import hashlib
 import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +23,13 @@ from .checkpoint import Checkpoint
 from .config import CorpusConfig, Shape, SpeechConfig, TrainConfig
 from .losses import GUIDED_HEADS
 from .model import Trainee, dimensions
+from .progress import tracked
 from .vocabulary import N_WHISPER, UNKNOWN, Vocabulary
 
 BYTES_MAX = 30_000_000
+LICENCE = "Apache-2.0"
+SYNTHETIC_ONLY = "synthetic voices only: trained on espeak-ng and flite, not for human speech"
 _N_SILENT = 24
-_STEPS = ("corpus", "speech", "train", "train --finish", "export")
 
 
 def run(work: Path, device_name: str) -> Path:
@@ -42,7 +47,7 @@ def run(work: Path, device_name: str) -> Path:
     reader = Whisper(dimensions(saved.shape, N_WHISPER)).eval()
     reader.load_state_dict(weights)
     measured = _measure(work, saved, model.to(device_name), reader, torch.device(device_name))
-    manifest = describe(saved, path, measured)
+    manifest = describe(work, saved, path, measured)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     return folder
 
@@ -52,12 +57,22 @@ def _measure(
 ) -> dict[str, float]:
     """Return all figures: our reading of every held-out set, plain Whisper's of the first, and silence."""
     sets = measure.held_out_sets(work / "speech")
-    rates, _ = measure.measure(model, saved.vocabulary, sets, device)
-    measured = {f"wer_{name}": round(rate, 4) for name, rate in rates.items()}
-    for name, timed in (("whisper_decode", False), ("whisper_decode_timestamps", True)):
-        texts = measure.transcribe_with_whisper(reader, sets[0].audio, timed)
-        measured[f"wer_clean_{name}"] = round(measure.error_rate(sets[0].texts, texts), 4)
-    return measured | {"silent_windows_with_text": invented(model, saved.vocabulary, device)}
+    clean = sets[0]
+
+    def ours(held_out: measure.HeldOutSet) -> float:
+        texts = measure.transcribe(model, saved.vocabulary, held_out.audio, device)
+        return measure.error_rate(held_out.texts, texts)
+
+    def whispers(timed: bool) -> float:
+        texts = measure.transcribe_with_whisper(reader, clean.audio, timed)
+        return measure.error_rate(clean.texts, texts)
+
+    figures: dict[str, Callable[[], float]] = {f"wer_{one.name}": partial(ours, one) for one in sets}
+    figures["wer_clean_whisper_decode"] = partial(whispers, False)
+    figures["wer_clean_whisper_decode_timestamps"] = partial(whispers, True)
+    figures["silent_windows_with_text"] = partial(invented, model, saved.vocabulary, device)
+    shown = tracked(figures.items(), "export: measuring", len(figures))
+    return {name: round(figure(), 4) for name, figure in shown}
 
 
 def widened(weights: dict[str, Tensor], vocabulary: Vocabulary) -> dict[str, Tensor]:
@@ -78,7 +93,7 @@ def invented(model: Trainee, vocabulary: Vocabulary, device: torch.device) -> fl
     rng = np.random.default_rng(11)
     audio = [windows.without_speech(float(rng.uniform(1, 6)), rng).samples for _ in range(_N_SILENT)]
     texts = measure.transcribe(model, vocabulary, audio, device)
-    return round(sum(bool(text) for text in texts) / _N_SILENT, 3)
+    return sum(bool(text) for text in texts) / _N_SILENT
 
 
 def alignment_heads(shape: Shape) -> str:
@@ -88,8 +103,19 @@ def alignment_heads(shape: Shape) -> str:
     return base64.b85encode(gzip.compress(heads.tobytes(), mtime=0)).decode()
 
 
-def describe(saved: Checkpoint, weights: Path, measured: dict[str, float]) -> dict[str, Any]:
-    """Return the manifest."""
+def commands(work: Path, step: int) -> list[str]:
+    """Return the commands that made the checkpoint after ``step`` steps."""
+    steps = ["corpus", "speech", "train"]
+    noted = work / "decay_from.txt"
+    if noted.exists() and step > (began := int(noted.read_text())):
+        steps[-1:] = [f"train --steps {began}", "train --finish"]
+    else:
+        steps[-1] = f"train --steps {step}"
+    return [f"python -m training.demo_en {step}" for step in [*steps, "export"]]
+
+
+def describe(work: Path, saved: Checkpoint, weights: Path, measured: dict[str, float]) -> dict[str, Any]:
+    """Return the manifest: what the engine must know, and what people ask."""
     stage = TrainConfig().stage_at(saved.step)
     return {
         "id": "demo-en",
@@ -100,11 +126,13 @@ def describe(saved: Checkpoint, weights: Path, measured: dict[str, float]) -> di
         "audio_context": "fit",
         "context_tail_s": 0.3,
         "timestamps": stage.p_timestamps > 0,
-        "prompt": stage.p_prompt > 0,
+        "prompts": stage.p_prompt > 0,
         "alignment_heads": alignment_heads(saved.shape),
         "files": {weights.name: {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()}},
         "trained": {
-            "commands": [f"python -m training.demo_en {step}" for step in _STEPS],
+            "commands": commands(work, saved.step),
+            "date": datetime.now(UTC).date().isoformat(),
+            "voices": "espeak-ng (6 accents, 54 variants), flite (slt, rms, awb, kal16)",
             "seeds": {
                 "corpus": CorpusConfig().seed,
                 "speech": SpeechConfig().seed,
@@ -115,10 +143,15 @@ def describe(saved: Checkpoint, weights: Path, measured: dict[str, float]) -> di
             "hours_of_speech": round(saved.hours, 1),
             "hours_of_training": round(saved.trained_s / 3600, 2),
         },
-        "measured": measured,
-        "measured_by": "python -m training.demo_en export (greedy, fitted context, held-out sentences)",
-        "licence": "Apache-2.0",
-        "note": "synthetic voices only: trained on espeak-ng and flite, not for human speech",
+        "measured": {
+            "sentences": {
+                "command": "python -m training.demo_en export",
+                "how": "greedy, fitted context, whole sentences of heldout.py",
+                **measured,
+            }
+        },
+        "licence": LICENCE,
+        "note": SYNTHETIC_ONLY,
     }
 
 

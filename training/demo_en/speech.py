@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import corpus, heldout, synth_espeak, synth_festival, synth_flite
-from .config import SAMPLE_RATE_HZ, SpeechConfig
+from .config import SpeechConfig
 from .numerals import Chunk
 from .progress import tracked
 from .reading import Reading, spoken_words, written_times
@@ -96,10 +96,9 @@ def _read_known(config: SpeechConfig, chunks: list[Chunk], k: int) -> tuple[Utte
 
 def _read_festival(chunks: list[Chunk], k: int) -> tuple[Utterance, np.ndarray]:
     voice = list(synth_festival.VOICES)[k % len(synth_festival.VOICES)]
-    samples = synth_festival.read(spoken_words(chunks), voice)
-    end_ms = len(samples) * 1000 // SAMPLE_RATE_HZ
-    written = [text for text, _ in chunks]
-    return Utterance(f"festival {voice}", written, [(0, end_ms)] * len(written), []), samples
+    reading = synth_festival.read(spoken_words(chunks), voice)
+    times = written_times(chunks, reading.spoken_ms)
+    return Utterance(f"festival {voice}", [text for text, _ in chunks], times, []), reading.samples
 
 
 def _read_shard(work: Path, config: SpeechConfig, k: int) -> int:

@@ -16,9 +16,12 @@ from stream_server.cli.evaluate_run import Heading, Outcome, measure_offline, me
 from stream_server.client.latency import Utterance
 from stream_server.core.jobs import Batch, DecodeResult
 from stream_server.core.settings import ModelFacts
+from stream_server.engine.manifest import embedded_model
+from stream_server.evaluation.counts import Counts
 from stream_server.evaluation.flicker import Flicker
 from stream_server.evaluation.references import Reference
 from stream_server.evaluation.result import NO_GROUP, Measured
+from stream_server.evaluation.word_latency import SpokenWord
 
 
 class Echo:
@@ -44,15 +47,19 @@ def reference(
 ) -> Reference:
     if seconds is not None:
         soundfile.write(folder / name, np.zeros(round(16_000 * seconds), dtype=np.int16), 16_000)
-    return Reference(name, folder / name, text, timed, {"voice": "flat"})
+    words = tuple(SpokenWord(said.text, said.start_s, said.end_s) for said in timed)
+    return Reference(name, folder / name, text, timed, {"voice": "flat"}, words)
 
 
 def test_segments_are_decoded_in_batches_and_a_missing_file_is_named(tmp_path: Path) -> None:
     echo, times_s = Echo(), iter([1.0, 4.0])
     listed = [reference(tmp_path, "a.wav", 6.0), reference(tmp_path, "b.wav", None)]
-    found = list(measure_offline(listed, Heading("voice"), echo, AlwaysSpeech(), clock=lambda: next(times_s)))
+    found = list(
+        measure_offline(listed, Heading(("voice", "room")), echo, AlwaysSpeech(), clock=lambda: next(times_s))
+    )
     assert isinstance(found[0], Measured)
-    assert (found[0].group, found[0].hypothesis[:2]) == ("flat", "w0")
+    assert found[0].groups == {"voice": "flat", "room": NO_GROUP}
+    assert found[0].hypothesis[:2] == "w0"
     assert found[0].spent_s == pytest.approx(3.0)
     assert found[1] == f"{tmp_path / 'b.wav'}: no such file"
     (lengths,) = echo.n_samples
@@ -75,7 +82,18 @@ def test_whole_takes_up_to_30_s_and_cuts_longer_ones_at_their_utterances(tmp_pat
 
 def test_a_reference_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
     (found,) = measure_offline([reference(tmp_path, "a.wav", 1.0, "...")], Heading(), Echo(), None)
-    assert found == f"{tmp_path / 'a.wav'}: its reference is empty, nothing of it is left when normalised"
+    assert isinstance(found, str)
+    assert found.startswith(f"{tmp_path / 'a.wav'}: its reference is empty, nothing of it is left")
+
+
+def test_words_read_where_nobody_speaks_are_invented(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000, dtype=np.int16), 16_000)
+    silent = Reference("a.wav", tmp_path / "a.wav", "", (), {}, speech=False)
+    (found,) = measure_offline([silent], Heading(), Echo(), None)
+    assert isinstance(found, Measured)
+    # The normaliser parts letters from figures: "w 0".
+    assert found.counts == Counts(0, 2, 0, 3, invented_words=2)
+    assert not found.speech
 
 
 class VirtualTime:
@@ -100,7 +118,7 @@ async def caption(session: FakeSession) -> None:
 
 async def test_streaming_measures_latency_and_flicker(pki: Pki, client: ClientPair, tmp_path: Path) -> None:
     time = VirtualTime()
-    timed = (Utterance(0.0, 0.4, "Hello world"),)
+    timed = (Utterance(0.0, 0.3, "hello"), Utterance(0.3, 0.4, "world"))
     listed = [
         reference(tmp_path, "a.wav", 0.5, "Hello, world", timed),
         reference(tmp_path, "b.wav", None),
@@ -115,7 +133,8 @@ async def test_streaming_measures_latency_and_flicker(pki: Pki, client: ClientPa
     assert isinstance(first, Measured)
     assert first.streamed is not None
     assert first.counts.word_errors == 0
-    assert first.group == NO_GROUP
+    assert first.groups == {}
+    assert first.streamed.words_s == pytest.approx((0.2, 0.1))
     assert first.streamed.finals_s == pytest.approx((0.1,))
     assert first.streamed.partials_s == pytest.approx((0.2,))
     assert first.streamed.flicker == Flicker(1, 2)
@@ -134,6 +153,23 @@ async def test_a_stream_that_the_server_ends_is_named(pki: Pki, client: ClientPa
     assert isinstance(found, str)
     assert found.startswith(f"{tmp_path / 'a.wav'}: ")
     assert "a bug" in found
+
+
+async def test_a_lost_server_keeps_what_was_measured_and_names_the_rest(
+    pki: Pki, client: ClientPair, tmp_path: Path
+) -> None:
+    time = VirtualTime()
+    listed = [reference(tmp_path, f"{name}.wav", 0.5, "Hello world") for name in "abc"]
+    found: list[Outcome] = []
+    async with fake_server(pki, client, caption) as fake:
+        streamed = measure_streamed(listed, Heading(), fake.url, fake.tls, clock=time.clock, sleep=time.sleep)
+        found.append(await anext(streamed))
+    found += [outcome async for outcome in streamed]
+    first, second, third = found
+    assert isinstance(first, Measured)
+    assert isinstance(second, str)
+    assert second.startswith(f"{tmp_path / 'b.wav'}: ")
+    assert third == f"{tmp_path / 'c.wav'}: not evaluated, the server was lost"
 
 
 @pytest.fixture
@@ -178,17 +214,67 @@ def test_a_server_that_does_not_start_is_told(
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_the_included_recordings_are_read_with_at_most_5_percent_wrong_words(
-    runner: CliRunner, app: Typer, tmp_path: Path
+def test_the_embedded_model_reads_as_well_as_its_manifest_says(
+    runner: CliRunner, app: Typer, tmp_path: Path, recordings: Path
 ) -> None:
+    heldout = recordings / "heldout"
+    listed = json.loads((heldout / "manifest.json").read_text())["recordings"]
+    clean = [
+        entry | {"file": str(heldout / entry["file"])} for entry in listed if entry["condition"] == "clean"
+    ]
+    (tmp_path / "list.json").write_text(json.dumps({"recordings": clean}))
+    result = runner.invoke(app, [str(tmp_path / "list.json"), "--json", str(tmp_path / "r.json")])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((tmp_path / "r.json").read_text())
+    noted = json.loads((embedded_model() / "manifest.json").read_text())["measured"]["recordings"]
+    assert found["model"] == "demo-en"
+    assert found["all"]["wer"] == pytest.approx(noted["conditions"]["clean"]["wer"], abs=0.02)
+    assert found["all"]["words"] == noted["conditions"]["clean"]["words"]
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_demos_dialogue_is_evaluated_by_its_utterances(
+    runner: CliRunner, app: Typer, tmp_path: Path, recordings: Path
+) -> None:
+    path = recordings / "manifest.json"
+    dialogue = json.loads(path.read_text())["dialogue"] | {"file": str(recordings / "dialogue.flac")}
+    (tmp_path / "list.json").write_text(json.dumps({"dialogue": dialogue}))
+    result = runner.invoke(app, [str(tmp_path / "list.json"), "--whole", "--json", str(tmp_path / "r.json")])
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["all"]["words"] == 74
+    assert found["groups"] == []
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_held_out_recordings_are_grouped_and_nothing_is_invented(
+    runner: CliRunner, app: Typer, tmp_path: Path, recordings: Path
+) -> None:
+    listed = json.loads((recordings / "heldout" / "manifest.json").read_text())["recordings"]
+    chosen = [entry for entry in listed if entry["file"] in ("clean-01.flac", "telephone-02.flac")]
+    chosen += [entry for entry in listed if not entry.get("speech", True)]
+    path = tmp_path / "list.json"
+    path.write_text(
+        json.dumps(
+            {
+                "recordings": [
+                    entry | {"file": str(recordings / "heldout" / entry["file"])} for entry in chosen
+                ]
+            }
+        )
+    )
     result = runner.invoke(
-        app, ["--group", "voice", "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.svg")]
+        app, [str(path), "--json", str(tmp_path / "r.json"), "--plot", str(tmp_path / "r.svg")]
     )
     assert result.exit_code == 0, result.stderr
     found = json.loads((tmp_path / "r.json").read_text())
-    assert found["all"]["wer"] <= 0.05
-    assert found["model"] == "demo-en"
-    assert len(found["files"]) == 13
+    groups = [(one["field"], one["name"]) for one in found["groups"]]
+    assert groups[:4] == [("condition", name) for name in ("clean", "noise only", "silence", "telephone")]
+    assert [field for field, _ in groups[4:]] == ["voice"] * 3
+    assert found["all"]["invented_words"] == 0
+    assert found["all"]["files_without_speech"] == 2
     assert (tmp_path / "r.svg").read_text().startswith("<svg")
 
 

@@ -18,6 +18,39 @@ def test_the_included_manifest_is_read_whole(recordings: Path) -> None:
     assert len(references.usable[-1].timed) >= 9
 
 
+def test_the_held_out_manifest_is_read_whole_with_its_words(recordings: Path) -> None:
+    path = recordings / "heldout" / "manifest.json"
+    references = parse_manifest(path.read_bytes(), path)
+    assert len(references.usable) == 83
+    assert references.problems == ()
+    spoken = [reference for reference in references.usable if reference.speech]
+    assert len(spoken) == 81
+    assert all(reference.words and reference.timed for reference in spoken)
+    (dialogue,) = (reference for reference in spoken if reference.file == "dialogue.flac")
+    assert len(dialogue.timed) == 30
+    assert dialogue.timed[-1].end_s == dialogue.words[-1].end_s
+    assert {reference.fields["condition"] for reference in references.usable if not reference.speech} == {
+        "silence",
+        "noise only",
+    }
+
+
+def test_a_recording_without_speech_says_so_and_has_no_text() -> None:
+    listed = [
+        {"file": "a.wav", "speech": False, "condition": "silence"},
+        {"file": "b.wav", "speech": False, "text": "Yes."},
+        {"file": "c.wav", "speech": False, "text": " "},
+    ]
+    references = parse_manifest(json.dumps({"recordings": listed}).encode(), PATH)
+    assert [(one.file, one.text, one.speech) for one in references.usable] == [
+        ("a.wav", "", False),
+        ("c.wav", "", False),
+    ]
+    assert references.problems == (
+        "/somewhere/b.wav: the manifest says that nobody speaks, `speech` is false, and yet what is said",
+    )
+
+
 def test_times_come_from_speech_end_and_words() -> None:
     entry = {"file": "a.wav", "text": "Hi you", "words": [{"word": "Hi", "start": 0.5, "end": 0.7}]}
     data = json.dumps({"recordings": [entry, entry | {"speech_end": 1.5}, {"file": "b", "text": "x"}]})
@@ -31,8 +64,10 @@ def test_what_lacks_a_reference_is_named_and_the_rest_goes_on() -> None:
     references = parse_manifest(data, PATH)
     assert [reference.file for reference in references.usable] == ["c.wav"]
     assert references.problems == (
-        "/somewhere/a.wav: the manifest has no reference for it, `text` is missing",
-        "/somewhere/b.wav: its reference is empty, `text` has no words",
+        "/somewhere/a.wav: the manifest has no reference for it, `text` is missing; "
+        'where nobody speaks, write `"speech": false`',
+        "/somewhere/b.wav: its reference is empty, `text` has no words; "
+        'where nobody speaks, write `"speech": false`',
         "/somewhere/d.wav: the manifest has no reference for it, `dialogue.utterances` is missing",
     )
 
