@@ -66,7 +66,8 @@ def bind(host: str, port: int, section: str = "server") -> list[socket.socket]:
         except OSError as exc:
             for opened in [sock, *sockets]:
                 opened.close()
-            hint = f"; set another {section}.port" if exc.errno == 98 else ""
+            option = " or --port" if section == "server" else ""
+            hint = f"; set another {section}.port{option}" if exc.errno == 98 else ""
             raise ConfigError(f"cannot bind {host} port {port}: {exc.strerror}{hint}") from exc
         sockets.append(sock)
     return sockets

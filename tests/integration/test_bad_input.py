@@ -82,7 +82,7 @@ async def until_empty(server: LiveServer) -> None:
     await server.until(lambda: not len(server.app._hub) and not server.app._listener.handler_tasks)
     await server.until(lambda: not server.app._vad._waiting and not server.app._vad._slots)
     assert server.app._engine.n_waiting == 0
-    assert not server.app._listener._identities
+    assert not server.app._listener._admitted
 
 
 def ended_codes(server: LiveServer) -> dict[str, float]:
