@@ -57,7 +57,8 @@ fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove what the commands made, certificates of the demo included
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
+	  benchmarks/.faster-whisper
 
 # ---------------------------------------------------------------- installation
 

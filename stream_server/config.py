@@ -216,6 +216,8 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
+    offline: bool = False
+    """Refuse the one command that connects out, ``stream-server models pull``; stands before any section."""
     server: ServerSection = ServerSection()
     tls: TlsSection = TlsSection()
     limits: LimitsSection = LimitsSection()

@@ -29,6 +29,8 @@ from stream_server.client.latency import Utterance
 from stream_server.client.pacing import Clock, Sleep
 from stream_server.config import state_dir
 from stream_server.dialects.schema import PATH
+from stream_server.engine.manifest import find_model
+from stream_server.errors import ModelError
 
 CHUNK_S = 0.1
 FAST_S = 18.0
@@ -75,6 +77,18 @@ class Place:
         return [*command, "--model", str(self.model)] if self.model else command
 
 
+EXPECTED = (
+    AuthorityError,
+    ClientError,
+    ModelError,
+    OSError,
+    ServerFailed,
+    StoreError,
+    TlsConfigError,
+)
+"""What ends the command with one line and no traceback."""
+
+
 def demo(
     state_dir_option: Annotated[
         Path | None,
@@ -85,9 +99,10 @@ def demo(
         ),
     ] = None,
     model: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Model folder with manifest.json and model.safetensors. [default: the embedded demo-en]",
+            help="Name of an installed model, or a folder with manifest.json and model.safetensors. "
+            "[default: the embedded demo-en]",
             show_default=False,
         ),
     ] = None,
@@ -103,8 +118,8 @@ def demo(
     # Not the state folder itself: what is made here is for play, and should admit nobody to a real server.
     folder = (state_dir_option or state_dir(None) / "demo").absolute()
     console = Console(highlight=False)
-    place = Place(folder, model)
     try:
+        place = Place(folder, find_model(model, state_dir(None)) if model else None)
         if certificates_only:
             _prepare(place, console)
             return
@@ -114,7 +129,7 @@ def demo(
         raise typer.Exit(130) from None
     except asyncio.CancelledError:
         raise typer.Exit(128 + signal.SIGTERM) from None
-    except (OSError, StoreError, AuthorityError, TlsConfigError, ServerFailed, ClientError) as exc:
+    except EXPECTED as exc:
         _print_error(explain_refusal(exc) or str(exc))
         raise typer.Exit(1) from exc
     if not report.is_success:
@@ -257,7 +272,7 @@ def _print_next(console: Console, place: Place) -> None:
     steps = {
         serve: "the same server, staying up",
         f"{program} transcribe FILE --certs {folder / 'certs'}": "your recordings through it",
-        f"{program} demo --model DIR": "this with a Whisper checkpoint",
+        f"{program} demo --model NAME": "this with a model of yours",
     }
     width = max(len(command) for command in steps)
     console.print("\n[bold]Next[/]")
@@ -266,7 +281,7 @@ def _print_next(console: Console, place: Place) -> None:
     if place.model is None:
         console.print(
             "\nThe embedded model is small and made for synthetic English voices: for people's speech,"
-            " give a real one with --model DIR.",
+            " install a real one with `stream-server models import FILE.pt`.",
             style="dim",
         )
 

@@ -124,6 +124,22 @@ def evaluate(
     raise typer.Exit(1 if problems else 0)
 
 
+def measure_wer(path: Path, folder: Path, errors: Console) -> float:
+    """The word error rate of a model folder on a list of recordings, cut as a session cuts them.
+
+    Raises:
+        CommandError: The list or one of its recordings cannot be used.
+        ModelError: The model cannot be loaded.
+    """
+    from stream_server.evaluation.result import summarise
+
+    measured, problems = _measure(_read_references(path), folder, errors, (), whole=False, stream=False)
+    wer = summarise("all", measured).counts.wer if measured else None
+    if problems or wer is None:
+        raise CommandError(f"{path}: not all of its recordings could be evaluated")
+    return wer
+
+
 def _print_error(errors: Console, message: str) -> None:
     errors.print("error:", style="red", end=" ")
     errors.print(message, markup=False)

@@ -4,6 +4,8 @@ Knows neither torch nor whisper, so that the server can read it without loading 
 """
 
 import hashlib
+import re
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -13,7 +15,18 @@ from stream_server.errors import ModelError
 
 MANIFEST_NAME = "manifest.json"
 WEIGHTS_NAME = "model.safetensors"
+EMBEDDED_NAME = "demo-en"
+"""The name of the model that the package carries; no other may have it."""
+ENGLISH_VOCAB = 51_864
+"""Tokens of the tokenizer for English alone; the multilingual ones have more."""
 _HASH_BLOCK_BYTES = 1 << 20
+_VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,3}")
+_WIDTH_MAX = 8_192
+_LAYERS_MAX = 128
+"""Far beyond any Whisper; what a damaged file says could fill the memory."""
+
+ByteCount = Callable[[int], None]
+"""Told how many bytes have been read so far."""
 
 
 class Dimensions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,6 +54,9 @@ class Dimensions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require("n_vocab", self.n_vocab, 51_864, 51_865, 51_866)
         _require("n_text_ctx", self.n_text_ctx, 448)
         _require("n_text_state", self.n_text_state, self.n_audio_state)
+        _limit("n_audio_state", self.n_audio_state, _WIDTH_MAX)
+        _limit("n_audio_layer", self.n_audio_layer, _LAYERS_MAX)
+        _limit("n_text_layer", self.n_text_layer, _LAYERS_MAX)
         for n_head in (self.n_audio_head, self.n_text_head):
             if self.n_audio_state % (2 * n_head):
                 raise ValueError(f"a width of {self.n_audio_state} cannot be split among {n_head} heads")
@@ -50,6 +66,20 @@ class FileEntry(msgspec.Struct, frozen=True):
     """One file of the model."""
 
     sha256: str
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What the weights were made from."""
+
+    format: str
+    """``openai``: a checkpoint of openai-whisper. ``huggingface``: Hugging Face's layout."""
+    file: str
+    sha256: str
+    """Of that file."""
+    official: bool = False
+    """The file is one that OpenAI published, by its sha256."""
+    url: str | None = None
+    """Where it was fetched from; None: it was brought as a file."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -67,6 +97,11 @@ class Manifest(msgspec.Struct, frozen=True):
     """Silence that a fitted window has at its end, seconds."""
     alignment_heads: str | None = None
     """whisper's base85 dump of the heads that align words."""
+    version: str = "0"
+    """One to four numbers with dots between them; of two the one with the higher numbers is newer."""
+    licence: str | None = None
+    """Of the weights, as an SPDX expression."""
+    source: Source | None = None
 
     def __post_init__(self) -> None:
         """Check what the types cannot say."""
@@ -74,15 +109,40 @@ class Manifest(msgspec.Struct, frozen=True):
             raise ValueError("audio_context must be full or fit")
         if not 0 <= self.context_tail_s <= 5:
             raise ValueError("context_tail_s must be between 0 and 5")
-        if self.multilingual != (self.dims.n_vocab > 51_864):
+        if self.multilingual != (self.dims.n_vocab > ENGLISH_VOCAB):
             raise ValueError(f"n_vocab {self.dims.n_vocab} and multilingual disagree")
         if WEIGHTS_NAME not in self.files:
             raise ValueError(f"files must name {WEIGHTS_NAME} and its sha256")
+        version_key(self.version)
+
+    @property
+    def n_languages(self) -> int:
+        """How many languages its tokenizer has."""
+        return self.dims.n_vocab - 51_766 if self.multilingual else 1
 
 
 def _require(name: str, value: int, *allowed: int) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be {' or '.join(map(str, allowed))}, not {value}")
+
+
+def _limit(name: str, value: int, highest: int) -> None:
+    if value > highest:
+        raise ValueError(f"{name} must be at most {highest}, not {value}")
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """A version as numbers that compare as versions do; ``1``, ``1.0`` and ``1.0.0`` are the same.
+
+    Raises:
+        ValueError: It is not one to four numbers with dots between them.
+    """
+    if not _VERSION.fullmatch(version):
+        raise ValueError(f"version must be numbers with dots between them, such as 1.2, not {version!r}")
+    numbers = [int(number) for number in version.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
 
 
 def embedded_model() -> Path:
@@ -103,9 +163,12 @@ def find_model(wanted: str | None, state: Path) -> Path:
     for folder in (Path(wanted), installed):
         if folder.is_dir():
             return folder
+    if wanted == EMBEDDED_NAME:
+        return embedded_model()
     raise ModelError(
         f"there is no model folder {wanted}, nor {installed}; --model takes a folder with {MANIFEST_NAME} "
-        f"and {WEIGHTS_NAME}, or the name of one in {installed.parent}"
+        f"and {WEIGHTS_NAME}, or a name that `stream-server models list` shows; "
+        "`stream-server models import` adds one"
     )
 
 
@@ -129,18 +192,19 @@ def read_manifest(folder: Path) -> Manifest:
         raise ModelError(f"{path} is not a model manifest: {exc}") from exc
 
 
-def verify_files(folder: Path, manifest: Manifest) -> None:
+def verify_files(folder: Path, manifest: Manifest, count: ByteCount | None = None) -> None:
     """Check every file of the manifest against its sha256, before anything parses it.
 
     Raises:
         ModelError: A file is missing, empty, or not the one the manifest was made for.
     """
+    n_before = 0
     for name, entry in manifest.files.items():
         path = folder / name
         if name == "" or Path(name).name != name or "\0" in name:
             raise ModelError(f"{folder / MANIFEST_NAME} names {name!r}; files must lie in the folder itself")
         try:
-            digest = _sha256(path)
+            digest = sha256_of(path, count and _counting_from(n_before, count))
             size = path.stat().st_size
         except FileNotFoundError as exc:
             raise ModelError(f"{path} is missing; copy the model's folder again") from exc
@@ -153,11 +217,24 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
                 f"{path} is truncated or altered: sha256 {digest}, the manifest says {entry.sha256}; "
                 "copy the model's folder again"
             )
+        n_before += size
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
+def _counting_from(n_before: int, count: ByteCount) -> ByteCount:
+    return lambda n_bytes: count(n_before + n_bytes)
+
+
+def sha256_of(path: Path, count: ByteCount | None = None) -> str:
+    """The sha256 of a file, in hex.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    digest, n_bytes = hashlib.sha256(), 0
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK_BYTES):
             digest.update(block)
+            n_bytes += len(block)
+            if count is not None:
+                count(n_bytes)
     return digest.hexdigest()

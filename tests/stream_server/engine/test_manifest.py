@@ -7,9 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from stream_server.engine.manifest import Manifest, embedded_model, find_model, read_manifest, verify_files
+from stream_server.engine.manifest import (
+    Manifest,
+    embedded_model,
+    find_model,
+    read_manifest,
+    verify_files,
+    version_key,
+)
 from stream_server.errors import ModelError
 
 DIMS = {
@@ -128,6 +136,13 @@ def with_dims(**dims: object) -> dict[str, Any]:
         pytest.param(with_dims(n_text_state=512), "n_text_state must be 384", id="two widths"),
         pytest.param(with_dims(n_audio_head=0), "n_audio_head must be at least 1", id="no heads"),
         pytest.param(with_dims(n_text_layer=-1), "n_text_layer must be at least 1", id="negative depth"),
+        pytest.param(with_dims(n_audio_layer=129), "n_audio_layer must be at most 128", id="deep encoder"),
+        pytest.param(with_dims(n_text_layer=10**9), "n_text_layer must be at most 128", id="deep decoder"),
+        pytest.param(
+            with_dims(n_audio_state=12_288, n_text_state=12_288), "n_audio_state must be at most", id="wide"
+        ),
+        pytest.param(good() | {"version": "1.x"}, "numbers with dots between them", id="version"),
+        pytest.param(good() | {"version": ""}, "numbers with dots between them", id="empty version"),
         pytest.param(with_dims(n_colours=3), "n_colours", id="unknown dimension"),
     ],
 )
@@ -212,7 +227,43 @@ def test_a_path_is_taken_before_a_name_in_the_state_folder(tmp_path: Path) -> No
     assert find_model("small", tmp_path / "state") == tmp_path / "state" / "models" / "small"
 
 
+def test_the_embedded_model_has_a_name_too(tmp_path: Path) -> None:
+    assert find_model("demo-en", tmp_path) == embedded_model()
+
+
 def test_a_model_that_is_nowhere_is_an_error_that_names_both_places(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no model folder small, nor ") as caught:
         find_model("small", tmp_path)
     assert str(tmp_path / "models" / "small") in str(caught.value)
+    assert "stream-server models list" in str(caught.value)
+
+
+# ---------------------------------------------------------------- versions
+
+
+def test_versions_compare_by_their_numbers() -> None:
+    ordered = ["0", "0.1", "0.9", "0.10", "1", "1.0.1", "2", "10", "2026.11.21"]
+    assert sorted(reversed(ordered), key=version_key) == ordered
+    assert version_key("1") == version_key("1.0") == version_key("1.0.0.0")
+
+
+@pytest.mark.parametrize("version", ["", "v1", "1.", ".1", "1.2.3.4.5", "1-2", "-1", "1" * 10, "١", "1\n"])
+def test_what_is_no_version_is_refused(version: str) -> None:
+    with pytest.raises(ValueError, match="must be numbers with dots"):
+        version_key(version)
+
+
+def test_a_model_knows_how_many_languages_it_has() -> None:
+    assert read_manifest(embedded_model()).n_languages == 1
+    for n_vocab, n_languages in ((51_865, 99), (51_866, 100)):
+        text = json.dumps(with_dims(n_vocab=n_vocab))
+        assert msgspec.json.decode(text, type=Manifest).n_languages == n_languages
+
+
+def test_reading_is_counted_over_all_files(tmp_path: Path) -> None:
+    manifest = good()
+    manifest["files"]["more"] = manifest["files"]["model.safetensors"]
+    (folder_with(tmp_path, manifest) / "more").write_bytes(WEIGHTS)
+    counted: list[int] = []
+    verify_files(tmp_path, read_manifest(tmp_path), counted.append)
+    assert counted == [len(WEIGHTS), 2 * len(WEIGHTS)]

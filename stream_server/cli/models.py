@@ -1,0 +1,331 @@
+"""``stream-server models``: which models are installed, and how they come and go."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from stream_server.cli.evaluate import CommandError, measure_wer
+from stream_server.cli.models_view import (
+    COLUMNS,
+    Bar,
+    details_of,
+    error_console,
+    print_error,
+    print_table,
+    row_of,
+)
+from stream_server.config import find_config, load_config, state_dir
+from stream_server.engine.manifest import EMBEDDED_NAME, read_manifest, verify_files
+from stream_server.errors import ConfigError, ModelError
+from stream_server.models.store import ModelStore, folder_bytes
+
+if TYPE_CHECKING:
+    from stream_server.models.importing import Gate, Wish
+    from stream_server.models.official import Official
+
+EXPECTED = (CommandError, ConfigError, ModelError)
+"""What ends a command with one line and no traceback."""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with models/; else $STREAM_SERVER_STATE, else ~/.local/share/stream-server.",
+        show_default=False,
+        file_okay=False,
+    ),
+]
+Name = Annotated[str | None, typer.Option("--name", help="Install it under this name.", show_default=False)]
+Version = Annotated[
+    str | None, typer.Option("--version", help="Version to give it [default: 1].", show_default=False)
+]
+Context = Annotated[
+    str | None,
+    typer.Option(
+        help="full: windows padded to 30 s, as Whisper was trained [default]. fit: windows of their own "
+        "length; only for a model trained so.",
+        show_default=False,
+    ),
+]
+Downgrade = Annotated[
+    bool, typer.Option("--allow-downgrade", help="Also replace a version that is newer or the same.")
+]
+GateFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gate",
+        help="Install it only if it reads the recordings of this manifest well enough; the format is that of "
+        "`stream-server evaluate`. Needs --max-wer.",
+        show_default=False,
+    ),
+]
+MaxWer = Annotated[
+    float | None,
+    typer.Option(min=0, help="Highest word error rate that --gate lets in; 0.1 is one word in ten."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+@app.command("list")
+def list_models(state_dir: StateDir = None) -> None:
+    """List the installed models and the embedded one."""
+    with _one_line_errors():
+        store = _store(state_dir)
+        table = Table(*COLUMNS)
+        for name in [EMBEDDED_NAME, *store.names()]:
+            table.add_row(*map(Text, row_of(name, store.find(name))))
+        print_table(table)
+        waiting = sorted(store.downloads.glob("*.pt"))
+        if waiting:
+            names = ", ".join(path.stem for path in waiting)
+            typer.echo(f"Not complete: {names}; `pull` goes on with them, `remove` discards them.")
+
+
+@app.command("import")
+def import_file(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A .pt of openai-whisper; a folder with Hugging Face's model.safetensors and config.json, "
+            "or that file; or the folder of a model that is installed elsewhere.",
+        ),
+    ],
+    name: Name = None,
+    version: Version = None,
+    audio_context: Context = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the weights, as SPDX writes it.", show_default=False)
+    ] = None,
+    allow_downgrade: Downgrade = False,
+    gate: GateFile = None,
+    max_wer: MaxWer = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Install the model in a file or folder. Connects nowhere.
+
+    The file is checked, converted once, and takes its place only when it is complete: an interrupted import
+    leaves nothing. OpenAI's own files are known by their checksums.
+    """
+    # torch takes seconds to import: only the commands that need it pay.
+    from stream_server.models.importing import Wish
+
+    with _one_line_errors():
+        wish = Wish(name, version, audio_context, licence, allow_downgrade=allow_downgrade)
+        _install(source, _store(state_dir), wish, _gate(gate, max_wer))
+
+
+@app.command()
+def pull(
+    name: Annotated[
+        str, typer.Argument(help="A model that OpenAI published, such as base.en or large-v3-turbo.")
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="URL",
+            help="Fetch it from here. [default: where OpenAI published it]",
+            show_default=False,
+        ),
+    ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(help="Of the file, if it is not one that OpenAI published.", show_default=False),
+    ] = None,
+    version: Version = None,
+    allow_downgrade: Downgrade = False,
+    gate: GateFile = None,
+    max_wer: MaxWer = None,
+    yes: Yes = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml. "
+            "offline = true in it refuses this command.",
+            show_default=False,
+        ),
+    ] = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Fetch a checkpoint over https and install it. The only command that connects out.
+
+    What has arrived is kept: after a break the same command goes on from there.
+    """
+    from stream_server.models.importing import Wish
+    from stream_server.models.official import official_models
+
+    with _one_line_errors():
+        _check_online(config)
+        official = official_models().get(name)
+        name = official.name if official else name
+        address, checksum = _wanted(name, official, url, sha256)
+        store = _store(state_dir)
+        store.check_place(name, version or "1", allow_downgrade=allow_downgrade)
+        wish = Wish(name, version, url=address, allow_downgrade=allow_downgrade)
+        let_in = _gate(gate, max_wer)
+        file = _fetch(name, address, checksum, store, yes=yes)
+        _install(file, store, wish, let_in)
+        file.unlink()
+
+
+def _check_online(config: Path | None) -> None:
+    path = find_config(config)
+    if load_config(path, {}).offline:
+        raise ConfigError(
+            f"{path} says offline = true: nothing may be fetched; bring the file from another machine and "
+            "run `stream-server models import FILE`"
+        )
+
+
+def _wanted(name: str, official: "Official | None", url: str | None, sha256: str | None) -> tuple[str, str]:
+    """The address and the checksum of what is to be fetched."""
+    if official is not None:
+        if sha256 is not None and sha256.lower() != official.sha256:
+            raise CommandError(f"OpenAI's {name} has the sha256 {official.sha256}; leave --sha256 out")
+        return url or official.url, official.sha256
+    if url is None or sha256 is None:
+        from stream_server.models.official import official_models
+
+        raise CommandError(
+            f"OpenAI published no {name}, but {', '.join(official_models())}; "
+            "another model needs --from URL and --sha256 HEX"
+        )
+    return url, sha256.lower()
+
+
+def _fetch(name: str, url: str, sha256: str, store: ModelStore, *, yes: bool) -> Path:
+    from stream_server.models.download import ask_size, check_url, download
+
+    check_url(url)
+    n_bytes = ask_size(url)
+    with store.changing():
+        store.downloads.mkdir(mode=0o700, exist_ok=True)
+        file = store.downloads / f"{name}.pt"
+        n_here = file.stat().st_size if file.exists() else 0
+        size = "of unknown size" if n_bytes is None else f"{n_bytes / 1e6:,.1f} MB"
+        already = f", of which {n_here / 1e6:,.1f} MB are here" if n_here else ""
+        typer.echo(f"{name} from {urlsplit(url).hostname}: {size}{already}.")
+        if not yes:
+            typer.confirm("Download?", abort=True)
+        # The file, and what it is converted to.
+        store.check_room(2 * (n_bytes or 0) - n_here)
+        with Bar() as bar:
+            download(url, file, sha256, lambda n_done: bar.show("fetching", n_done, n_bytes or n_done))
+    return file
+
+
+def _install(source: Path, store: ModelStore, wish: "Wish", gate: "Gate | None") -> None:
+    from stream_server.models.importing import import_model
+
+    with Bar() as bar:
+        folder = import_model(source, store, wish, progress=bar.show, gate=gate and bar.pausing(gate))
+    manifest = read_manifest(folder)
+    typer.echo(f"Installed {folder.name}, version {manifest.version}, in {folder}.")
+    typer.echo(f"Next: `stream-server serve --model {folder.name}`")
+
+
+def _gate(manifest: Path | None, max_wer: float | None) -> "Gate | None":
+    if manifest is None and max_wer is None:
+        return None
+    if manifest is None or max_wer is None:
+        raise CommandError("--gate and --max-wer need each other")
+
+    def check(folder: Path) -> None:
+        wer = measure_wer(manifest, folder, error_console())
+        if wer > max_wer:
+            raise ModelError(
+                f"its word error rate on {manifest} is {wer:.1%}, more than {max_wer:.1%}; not installed"
+            )
+        typer.echo(f"Word error rate on {manifest}: {wer:.1%}.")
+
+    return check
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="As `list` shows it.")], state_dir: StateDir = None
+) -> None:
+    """Show all that is known of a model."""
+    with _one_line_errors():
+        folder = _store(state_dir).find(name)
+        manifest = read_manifest(folder)
+        grid = Table.grid(padding=(0, 2))
+        for key, value in details_of(name, folder, manifest):
+            grid.add_row(key, Text(value, overflow="fold"))
+        print_table(grid)
+
+
+@app.command()
+def verify(
+    name: Annotated[
+        str | None, typer.Argument(help="As `list` shows it. [default: all of them]", show_default=False)
+    ] = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Check every file of a model against its checksum; the exit code is 1 if one is damaged."""
+    n_damaged = 0
+    with _one_line_errors():
+        store = _store(state_dir)
+        for one in [name] if name else [EMBEDDED_NAME, *store.names()]:
+            folder = store.find(one)
+            try:
+                with Bar() as bar:
+                    _verify(folder, bar)
+                typer.echo(f"{one}: as its manifest says")
+            except ModelError as exc:
+                n_damaged += 1
+                print_error(f"{one}: {exc}")
+    raise typer.Exit(1 if n_damaged else 0)
+
+
+def _verify(folder: Path, bar: Bar) -> None:
+    manifest, n_bytes = read_manifest(folder), folder_bytes(folder)
+    verify_files(folder, manifest, lambda n_done: bar.show("checking the files", n_done, n_bytes))
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(help="As `list` shows it.")],
+    yes: Yes = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Remove an installed model, or what has arrived of one that `pull` did not complete.
+
+    A server that has loaded the model keeps running with it, and does not start again without it.
+    """
+    with _one_line_errors():
+        store = _store(state_dir)
+        download = store.downloads / f"{name}.pt"
+        place = download if name not in store.names() and download.is_file() else store.find(name)
+        if name != EMBEDDED_NAME and not yes:
+            typer.confirm(f"Remove {place}?", abort=True)
+        with store.changing():
+            download.unlink() if place == download else store.remove(name)
+    typer.echo(f"Removed {place}.")
+
+
+def _store(given: Path | None) -> ModelStore:
+    return ModelStore(state_dir(given) / "models")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        error_console().print("interrupted; nothing was installed or removed")
+        raise typer.Exit(130) from None
+    except OSError as exc:
+        print_error(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
+        raise typer.Exit(1) from exc
+    except EXPECTED as exc:
+        print_error(str(exc))
+        raise typer.Exit(1) from exc
