@@ -87,14 +87,15 @@ class VadStage:
         try:
             while not self._stopping.is_set():
                 started_s = time.monotonic()
-                self._tick()
+                self.tick()
                 if not self._waiting:  # A backlog is worked off without waiting for the next tick.
                     self._stopping.wait(max(0.0, started_s + TICK_S - time.monotonic()))
         except Exception:
             _log.exception("vad_stage_failed")
             self._fail()
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Score what waits, once; the stage's own thread calls it, or a benchmark that has started none."""
         with self._changed:
             while not (self._waiting or self._withdrawn or self._stopping.is_set()):
                 self._changed.wait()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from vad.audio import FRAME_SAMPLES, Float32Array
@@ -70,7 +71,7 @@ class SileroVad:
 
         Returns:
             float32 (B,): speech probabilities, the same, up to float32 rounding, whatever else is in the
-            batch.
+            batch. Digital silence that has lasted for a second is 0, see ``VadStates.rest``.
 
         Raises:
             ValueError: wrong shape or type, a slot not open or named twice; no state has changed.
@@ -81,6 +82,15 @@ class SileroVad:
         states.check(slots)
         if len(slots) == 0:
             return np.empty(0, dtype=np.float32)
+        resting = states.rest(slots, _is_silent(frames))
+        if not resting.any():
+            return self._score_awake(frames, slots, states)
+        probabilities = np.zeros(len(slots), dtype=np.float32)
+        if not resting.all():
+            probabilities[~resting] = self._score_awake(frames[~resting], slots[~resting], states)
+        return probabilities
+
+    def _score_awake(self, frames: Float32Array, slots: SlotArray, states: VadStates) -> Float32Array:
         hidden, context = states.gather(slots)
         probabilities, hidden = self._forward(np.concatenate((context, frames), axis=1), hidden)
         states.scatter(slots, hidden, frames[:, -CONTEXT_SAMPLES:])
@@ -117,6 +127,15 @@ class SileroVad:
         with torch.inference_mode():
             scores, state = self._network(torch.from_numpy(network_input), torch.from_numpy(hidden))
         return scores.numpy().reshape(-1)[:n_rows], state.numpy()[:, :n_rows]
+
+
+def _is_silent(frames: Float32Array) -> npt.NDArray[np.bool_]:
+    """Which frames, float32 (B, 512), are zero throughout."""
+    # One sample tells of nearly every frame with sound, for a fraction of the time.
+    is_silent: npt.NDArray[np.bool_] = frames[:, 0] == 0.0
+    if is_silent.any():
+        is_silent[is_silent] = ~frames[is_silent].any(axis=1)
+    return is_silent
 
 
 def _read_checked(path: Path, sha256: str | None) -> bytes:

@@ -6,6 +6,7 @@ import typer
 
 from certs.cli import app as certs_app
 from stream_server import __version__
+from stream_server.cli.bench import bench
 from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
 from stream_server.cli.link import link
@@ -28,6 +29,7 @@ app.command()(transcribe)
 app.command()(evaluate)
 app.command()(watch)
 app.command()(link)
+app.command()(bench)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 

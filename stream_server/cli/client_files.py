@@ -23,8 +23,19 @@ def client_tls(folder: Path, ca: Path | None, cert: Path | None, key: Path | Non
         NoCertificate: Nothing named and nothing in the folder.
         certs.tls.TlsConfigError: A file is missing, broken, or does not belong to the others.
     """
+    return client_context(*client_paths(folder, ca, cert, key))
+
+
+def client_paths(
+    folder: Path, ca: Path | None, cert: Path | None, key: Path | None
+) -> tuple[Path, Path, Path]:
+    """The files of ``client_tls``: authority, certificate, key.
+
+    Raises:
+        NoCertificate: Nothing named and nothing in the folder.
+    """
     cert = cert or _first_client(folder)
-    return client_context(ca or folder / "ca.pem", cert, key or cert.with_suffix(".key"))
+    return ca or folder / "ca.pem", cert, key or cert.with_suffix(".key")
 
 
 def _first_client(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from certs.tls import TlsConfigError, client_context, explain_refusal
 from stream_server.cli.audio_files import Recording, open_recording
 from stream_server.cli.captions_view import CaptionsView, LinesView, TerminalView
 from stream_server.cli.demo_certs import client_files, ensure_certs
-from stream_server.cli.demo_report import Heard, Report, make_report, report_table, word_error_rate
+from stream_server.cli.demo_report import Report, make_report, report_table, word_error_rate
 from stream_server.cli.demo_server import HOST, ServerFailed, free_port, running, wait_until_healthy
 from stream_server.client import CaptionStream, ClientError, Pace, connect, transcribe
 from stream_server.client.latency import Utterance
@@ -31,6 +31,7 @@ from stream_server.config import state_dir
 from stream_server.dialects.schema import PATH
 from stream_server.engine.manifest import find_model
 from stream_server.errors import ModelError
+from stream_server.evaluation.heard import Heard
 
 CHUNK_S = 0.1
 FAST_S = 18.0

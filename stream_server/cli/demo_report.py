@@ -1,14 +1,12 @@
 """What the demo measured, as figures and as a table."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
-from stream_server.client import Event, FinalEvent, FinishedEvent, PartialEvent
 from stream_server.client.latency import (
-    Arrival,
     Spread,
     Utterance,
     final_latencies_s,
@@ -16,31 +14,7 @@ from stream_server.client.latency import (
     spread,
     without_final,
 )
-
-
-@dataclass(slots=True)
-class Heard:
-    """Everything that came back during one streaming, with the time of each arrival."""
-
-    finals: list[Arrival[FinalEvent]] = field(default_factory=list)
-    partials: list[Arrival[PartialEvent]] = field(default_factory=list)
-    finished_s: float | None = None
-    """Arrival of ``finished``, seconds since the first sample; None when it never came."""
-
-    def note(self, event: Event, at_s: float) -> None:
-        """Remember what is measured; ``at_s`` is seconds since the first sample."""
-        match event:
-            case FinalEvent():
-                self.finals.append(Arrival(event, at_s))
-            case PartialEvent():
-                self.partials.append(Arrival(event, at_s))
-            case FinishedEvent():
-                self.finished_s = at_s
-
-    @property
-    def text(self) -> str:
-        """All finals, in order."""
-        return " ".join(final.event.text.strip() for final in self.finals)
+from stream_server.evaluation.heard import Heard
 
 
 @dataclass(frozen=True, slots=True)

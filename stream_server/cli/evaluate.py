@@ -22,7 +22,10 @@ from certs.authority import AuthorityError
 from certs.store import StoreError
 from certs.tls import TlsConfigError
 from stream_server import __version__
+from stream_server.cli.demo import CONFIG
 from stream_server.cli.demo_server import ServerFailed
+from stream_server.cli.machine import cpu_name
+from stream_server.cli.own_server import own_server
 from stream_server.client import ClientError
 from stream_server.config import state_dir
 from stream_server.engine.manifest import find_model, read_manifest
@@ -227,14 +230,15 @@ def _measure_offline(
 async def _measure_streamed(
     references: "References", folder: Path, groups: tuple[str, ...], take: "Callable[[Measured | str], None]"
 ) -> None:
-    from stream_server.cli.evaluate_run import Heading, measure_streamed, own_server
+    from stream_server.cli.evaluate_run import Heading, measure_streamed
 
     task = asyncio.current_task()
     assert task is not None
     # As Ctrl-C does, so that the server is stopped when a supervisor says so.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with own_server(folder) as (url, tls):
-        async for outcome in measure_streamed(references.usable, Heading(groups), url, tls):
+    async with own_server(folder, CONFIG) as server:
+        streamed = measure_streamed(references.usable, Heading(groups), server.url, server.tls)
+        async for outcome in streamed:
             take(outcome)
 
 
@@ -253,15 +257,7 @@ def _setting(path: Path, model: str, mode: str, groups: tuple[str, ...]) -> "Set
     versions = {"stream-server": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in VERSIONS}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Setting(str(path), model, mode, groups, _cpu_name(), date, versions)
-
-
-def _cpu_name() -> str:
-    """As Linux names it, else whatever Python knows."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return Setting(str(path), model, mode, groups, cpu_name(), date, versions)
 
 
 def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:

@@ -1,33 +1,26 @@
-"""Runs an evaluation: each recording through the model in this process, or through a server of our own."""
+"""Runs an evaluation: each recording through the model in this process, or through a server."""
 
 import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from certs.tls import client_context
 from stream_server.audio.decoder import AudioDecoder, AudioFormat
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
-from stream_server.cli.demo import CONFIG, START_S, Place, stream_live
-from stream_server.cli.demo_certs import client_files, ensure_certs
-from stream_server.cli.demo_report import Heard
-from stream_server.cli.demo_server import HOST, free_port, running, wait_until_healthy
+from stream_server.cli.demo import stream_live
 from stream_server.client import CaptionError, ConnectFailed, Event, connect
 from stream_server.client.latency import final_latencies_s, partial_latencies_s
 from stream_server.client.pacing import Clock, Sleep
-from stream_server.dialects.schema import PATH
 from stream_server.engine.text import normalise_english
 from stream_server.engine.transcriber import Transcriber
 from stream_server.evaluation.counts import count_errors, count_invented
 from stream_server.evaluation.flicker import measure_flicker, shown_texts
+from stream_server.evaluation.heard import Heard
 from stream_server.evaluation.offline import (
     Samples,
     TooLong,
@@ -204,24 +197,3 @@ def _measured(
         streamed,
         reference.speech,
     )
-
-
-@asynccontextmanager
-async def own_server(model: Path | None) -> AsyncIterator[tuple[str, ssl.SSLContext]]:
-    """A real server with throw-away certificates, for the length of the block.
-
-    Yields:
-        The address of its stream, and the TLS context of a client that it admits.
-
-    Raises:
-        ServerFailed: It does not come up; the message has the end of its log.
-    """
-    with TemporaryDirectory(prefix="stream-server-evaluate-") as folder:
-        place = Place(Path(folder), model)
-        (place.folder / "demo.toml").write_text(CONFIG, encoding="utf-8")
-        ensure_certs(place.store)
-        tls = client_context(place.store.ca_cert, *client_files(place.store))
-        port = free_port()
-        async with running(place.command(port), place.log) as process:
-            await wait_until_healthy(process, port, tls, place.log, START_S)
-            yield f"wss://{HOST}:{port}{PATH}", tls

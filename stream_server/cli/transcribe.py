@@ -16,6 +16,7 @@ from certs.tls import TlsConfigError
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
 from stream_server.cli.captions_view import CaptionsView, JsonView, LinesView, SpeechSeen, TerminalView
 from stream_server.cli.client_files import NoCertificate, client_tls
+from stream_server.cli.hops_view import HopsView
 from stream_server.client import (
     ClientError,
     ConnectFailed,
@@ -53,6 +54,7 @@ class Settings:
     is_json: bool = False
     room: str | None = None
     speaker: str | None = None
+    trace: bool = False
 
 
 def transcribe(
@@ -103,6 +105,9 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show where the time of each final went, hop by hop.")
+    ] = False,
 ) -> None:
     """Transcribe recordings with a running server.
 
@@ -111,10 +116,10 @@ def transcribe(
     """
     out, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     if partials is None:
-        partials = out.is_terminal and not fast and not as_json
+        partials = out.is_terminal and not (fast or as_json or trace)
     try:
         tls = client_tls(certs or state_dir(None) / "certs", ca, cert, key)
-        settings = Settings(url, tls, language, fast, partials, as_json, room, speaker)
+        settings = Settings(url, tls, language, fast, partials, as_json, room, speaker, trace)
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
         _print_error(errors, exc)
@@ -193,13 +198,19 @@ async def _transcribe_once(
         partials=settings.partials or settings.room is not None,
         room=settings.room,
         speaker=settings.speaker,
+        trace=settings.trace,
     )
+    hops = HopsView(errors) if settings.trace and not settings.is_json else None
     async with opened as stream:
         with _view(recording, settings, out) as view, _progress(recording, settings, out, errors) as advance:
             seen = SpeechSeen(view)
             async for event in transcribe_stream(stream, _chunks(recording, settings, sleep)):
                 seen.show(event)
+                if hops is not None:
+                    hops.show(event)
                 advance(event)
+    if hops is not None:
+        hops.summarise()
     if not seen.has_text and not settings.is_json:
         errors.print(f"{recording.path}: no speech found", style="yellow", markup=False)
 

@@ -72,6 +72,7 @@ async def connect(
     partials: bool = True,
     room: str | None = None,
     speaker: str | None = None,
+    trace: bool = False,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
 ) -> AsyncIterator["CaptionStream"]:
@@ -88,6 +89,7 @@ async def connect(
         partials: Whether ``PartialEvent`` is wanted.
         room: Publish the captions in this room as well.
         speaker: Under this name; None takes the certificate's.
+        trace: Whether partials and finals tell where the time went.
         open_timeout_s: Seconds until the stream must have started.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
 
@@ -104,6 +106,7 @@ async def connect(
         partials=partials,
         room=room,
         speaker=speaker,
+        trace=trace,
     )
     websocket, stream = await _open(url, tls, start, open_timeout_s)
     alive = asyncio.create_task(_stay_alive(stream, keepalive_s))

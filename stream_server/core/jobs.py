@@ -2,26 +2,12 @@
 
 Values only, so that they can be pickled: the engine is another process. Audio travels as
 little-endian int16 bytes at 16 kHz, which is what a session keeps, half the size of float32.
-Times are ``time.monotonic()`` seconds, which on Linux is one clock for all processes.
 """
 
 from dataclasses import dataclass, field, replace
 
+from stream_server.core.hops import Hops
 from stream_server.core.messages import SessionId, Task
-
-
-@dataclass(frozen=True, slots=True)
-class Hops:
-    """When a job passed each stage, monotonic seconds; 0.0 for a stage not yet reached."""
-
-    received_s: float = 0.0
-    """The message with the job's last sample was read from the socket."""
-    submitted_s: float = 0.0
-    """Its speech scores were in and the session asked for the decode."""
-    batched_s: float = 0.0
-    """It left the queue."""
-    decoded_s: float = 0.0
-    """The engine had its text."""
 
 
 @dataclass(frozen=True, slots=True)

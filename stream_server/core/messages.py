@@ -4,11 +4,12 @@ Positions are sample indices at 16 kHz counted from the session's first sample; 
 them into seconds or milliseconds.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NewType
 
 from stream_server.audio.decoder import AudioFormat
+from stream_server.core.hops import Hops
 from stream_server.errors import StreamError
 
 SessionId = NewType("SessionId", str)
@@ -38,6 +39,8 @@ class Start:
     """Publish the captions there as well."""
     speaker: str | None = None
     """Under this name; None leaves it to the owner of the session."""
+    trace: bool = False
+    """Whether partials and finals tell where the time went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Partial:
     text: str
     stable: int
     """Leading code points of ``text``, at a word end, that no later partial of the segment changes."""
+    hops: Hops | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ class Final:
     language: str | None
     utterance_end: bool
     """The speaker paused, or the audio was flushed or finished."""
+    hops: Hops | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

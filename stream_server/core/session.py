@@ -29,7 +29,8 @@ from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.captions import SegmentCaption
-from stream_server.core.jobs import DecodeJob, DecodeResult, Hops
+from stream_server.core.hops import FrameTimes, Hops
+from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Audio,
     ClientMessage,
@@ -120,8 +121,11 @@ class Session:
         self._framer = Framer()
         self._segmenter = Segmenter(settings.segmenter)
         self._audio = AudioWindow()
+        self._frame_times = FrameTimes()
+        self._heard_s = now_s
         self._n_scored = 0
-        self._marks: deque[tuple[int, Flush | Finish]] = deque()
+        self._marks: deque[tuple[int, Flush | Finish, float]] = deque()
+        """Frame, mark, and when it came."""
         self._flushes: deque[int] = deque()
         self._pending: deque[_PendingFinal] = deque()
         self._caption = SegmentCaption()
@@ -132,7 +136,6 @@ class Session:
         self._error: StreamError | None = None
         self._n_durable = 0
         self._last_input_s = now_s
-        self._received_s = now_s
         self._lag_s = -LAG_INTERVAL_S
         self._ending_s: float | None = None
 
@@ -155,6 +158,11 @@ class Session:
         """Samples received so far, at 16 kHz."""
         return self._audio.end
 
+    @property
+    def wants_trace(self) -> bool:
+        """Whether the client asked where the time goes."""
+        return self._start is not None and self._start.trace
+
     # ------------------------------------------------------------ inputs
 
     def receive(self, message: ClientMessage, now_s: float) -> list[Action]:
@@ -170,7 +178,7 @@ class Session:
             case Audio():
                 return self._receive_audio(message, now_s)
             case Flush():
-                self._marks.append((self._framer.n_frames, message))
+                self._marks.append((self._framer.n_frames, message, now_s))
                 return self._pass_marks(now_s)
             case Finish():
                 return self._receive_finish(message, now_s)
@@ -187,11 +195,14 @@ class Session:
         assert n_scores <= self._framer.n_frames, "more scores than frames given out"
         actions: list[Action] = []
         for probability in probabilities:
+            self._heard_s = self._frame_times.at(self._n_scored)
             self._n_scored += 1
             actions += self._follow(self._segmenter.push(probability), now_s)
             actions += self._pass_marks(now_s)
         if not self._is_closed:
-            self._audio.forget_before(self._segmenter.keep_from_frame * FRAME_SAMPLES)
+            keep_from = self._segmenter.keep_from_frame
+            self._audio.forget_before(keep_from * FRAME_SAMPLES)
+            self._frame_times.forget_before(keep_from)
         return actions
 
     def receive_result(self, result: DecodeResult, now_s: float) -> list[Action]:
@@ -261,20 +272,20 @@ class Session:
 
     def _receive_audio(self, message: Audio, now_s: float) -> list[Action]:
         assert self._decoder is not None
-        self._received_s = now_s
         try:
             samples = self._decoder.push(message.data)
         except StreamError as error:
             return self.end(error, now_s)
-        actions = self._take_samples(samples)
+        actions = self._take_samples(samples, now_s)
         if not self.wants_audio and now_s - self._lag_s >= LAG_INTERVAL_S:
             self._lag_s = now_s
             actions.append(self._send(Lag(self.behind_samples)))
         return actions
 
-    def _take_samples(self, samples: NDArray[np.int16]) -> list[Action]:
+    def _take_samples(self, samples: NDArray[np.int16], now_s: float) -> list[Action]:
         self._audio.append(samples)
         frames = self._framer.push(samples)
+        self._frame_times.append(len(frames), now_s)
         return [Score(frames)] if len(frames) else []
 
     def _receive_finish(self, message: Finish, now_s: float) -> list[Action]:
@@ -291,11 +302,12 @@ class Session:
         assert self._decoder is not None
         self.state = State.ENDING
         self._ending_s = now_s
-        actions = self._take_samples(self._decoder.finish())
+        actions = self._take_samples(self._decoder.finish(), now_s)
         tail = self._framer.finish()
+        self._frame_times.append(len(tail), now_s)
         if len(tail):
             actions.append(Score(tail))
-        self._marks.append((self._framer.n_frames, Finish()))
+        self._marks.append((self._framer.n_frames, Finish(), now_s))
         return actions + self._pass_marks(now_s)
 
     @property
@@ -308,7 +320,7 @@ class Session:
         """Act on the flushes and the finish that the scores have reached."""
         actions: list[Action] = []
         while self._marks and self._marks[0][0] <= self._n_scored:
-            _, mark = self._marks.popleft()
+            _, mark, self._heard_s = self._marks.popleft()
             if isinstance(mark, Flush):
                 actions += self._follow(self._segmenter.flush(), now_s)
                 self._flushes.append(self._n_segments)
@@ -368,7 +380,7 @@ class Session:
             language=self._start.language,
             task=self._start.task,
             tier=self._settings.tier,
-            hops=Hops(received_s=self._received_s, submitted_s=now_s),
+            hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
             draft=self._draft,
         )
 
@@ -381,7 +393,7 @@ class Session:
         self._draft = result.tokens
         text, stable = self._caption.update(result.text)
         revision = self._caption.revision
-        partial = Partial(result.segment, revision, result.start, result.end, text, stable)
+        partial = Partial(result.segment, revision, result.start, result.end, text, stable, result.hops)
         return [self._send(partial)]
 
     def _deliver(self, now_s: float) -> list[Action]:
@@ -407,6 +419,7 @@ class Session:
                 text=result.text,
                 language=result.language,
                 utterance_end=pending.utterance_end,
+                hops=result.hops,
             )
         )
 

@@ -1,10 +1,12 @@
 """``captions.v1`` on the wire to and from the messages of ``core``; the schema is ``schema.py``."""
 
+from dataclasses import asdict
 from typing import TypeVar, assert_never
 
 import msgspec
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioFormat, Encoding
+from stream_server.core.hops import Budget
 from stream_server.core.messages import (
     Audio,
     ClientMessage,
@@ -123,6 +125,7 @@ def _start(message: schema.StartMessage) -> Start:
         partials=message.partials,
         room=message.room,
         speaker=message.speaker,
+        trace=message.trace,
     )
 
 
@@ -147,17 +150,18 @@ def _member(encodings: type[Encoding], value: str, name: str) -> Encoding:
         raise UnsupportedAudio(f"start.{name} must be one of {known}") from exc
 
 
-def encode_server(numbered: Numbered, seq: int) -> str:
+def encode_server(numbered: Numbered, seq: int, trace: Budget | None = None) -> str:
     """Write one event.
 
     Args:
         numbered: The event, and its durable number when it has one.
         seq: The connection's next sequence number.
+        trace: Where the time of a partial or final went, when the client asked for it.
     """
-    return _encoder.encode(_to_wire(numbered, seq)).decode()
+    return _encoder.encode(_to_wire(numbered, seq, trace)).decode()
 
 
-def _to_wire(numbered: Numbered, seq: int) -> schema.ServerText:
+def _to_wire(numbered: Numbered, seq: int, trace: Budget | None) -> schema.ServerText:
     event = numbered.event
     match event:
         case Partial():
@@ -169,16 +173,20 @@ def _to_wire(numbered: Numbered, seq: int) -> schema.ServerText:
                 end=seconds(event.end),
                 text=event.text,
                 stable=event.stable,
+                trace=_trace(trace),
             )
         case Lag():
             return schema.LagEvent(seq=seq, behind=seconds(event.behind))
         case _:
             assert numbered.number is not None, "durable events are numbered by the session"
-            return _durable_to_wire(event, seq, numbered.number)
+            return _durable_to_wire(event, seq, numbered.number, trace)
 
 
 def _durable_to_wire(
-    event: Started | SpeechStarted | Final | Flushed | Finished | Failed, seq: int, number: int
+    event: Started | SpeechStarted | Final | Flushed | Finished | Failed,
+    seq: int,
+    number: int,
+    trace: Budget | None,
 ) -> schema.ServerText:
     match event:
         case Started():
@@ -195,6 +203,7 @@ def _durable_to_wire(
                 text=event.text,
                 language=event.language,
                 utterance_end=event.utterance_end,
+                trace=_trace(trace),
             )
         case Flushed():
             return schema.FlushedEvent(seq=seq, event=number)
@@ -222,6 +231,13 @@ def _started(event: Started, seq: int, number: int) -> schema.StartedEvent:
         limits=limits,
         features=list(event.features),
     )
+
+
+def _trace(budget: Budget | None) -> schema.TraceObject | msgspec.UnsetType:
+    """Times to a tenth of a millisecond; left out unless the client asked."""
+    if budget is None:
+        return msgspec.UNSET
+    return schema.TraceObject(**{name: round(value, 4) for name, value in asdict(budget).items()})
 
 
 def seconds(samples: int) -> float:

@@ -40,6 +40,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """`transcribe`, or `translate` into English."""
     partials: bool = True
     """Whether `partial` events are wanted."""
+    trace: bool = False
+    """Whether `partial` and `final` tell where the time went."""
     words: bool = False
     """Reserved: word times in finals."""
     room: str | None = None
@@ -119,6 +121,23 @@ class StartedEvent(DurableStruct, frozen=True, kw_only=True, tag="started"):
     """Names of optional parts of the protocol that this server offers."""
 
 
+class TraceObject(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time went between a caption's last sound and its text, seconds at each hop."""
+
+    pause: float
+    """Waiting for enough silence to be sure that the speaker paused."""
+    vad: float
+    """Waiting for the tick of the speech detector, and its work."""
+    queue: float
+    """Waiting for a place in a batch."""
+    batch: float
+    """On the way to the engine."""
+    decode: float
+    """Being decoded, with all of its batch."""
+    send: float
+    """Back from the engine, behind the segments before it, and to the socket."""
+
+
 class SpeechStartedEvent(DurableStruct, frozen=True, kw_only=True, tag="speech_started"):
     """Somebody began to speak."""
 
@@ -141,6 +160,8 @@ class PartialEvent(ServerStruct, frozen=True, kw_only=True, tag="partial"):
     """What it says so far."""
     stable: int
     """Leading Unicode code points of `text`, at a word end, that no later partial of this segment changes."""
+    trace: TraceObject | msgspec.UnsetType = msgspec.UNSET
+    """Where the time went; only when `start` asked for it."""
 
 
 class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
@@ -160,6 +181,8 @@ class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
     """Reserved: null."""
     utterance_end: bool
     """True when the speaker paused after it; false when running speech was cut."""
+    trace: TraceObject | msgspec.UnsetType = msgspec.UNSET
+    """Where the time went; only when `start` asked for it."""
 
 
 class FlushedEvent(DurableStruct, frozen=True, kw_only=True, tag="flushed"):

@@ -4,6 +4,9 @@ Tests and gateway benchmarks need to know exactly which frames became text. So e
 carries its own number, and the fake engine writes the numbers it finds in a window: "0 frames lost,
 0 doubled" is then an equation, with no model and no tolerance. Audio must be sent as pcm_s16le at
 16 kHz mono, so that samples arrive as they were made.
+
+A numbered frame sounds like nothing. Where a real speech detector is to hear speech, frames of a
+recording are tagged instead: the number stands in the lowest bits of their samples, which nobody hears.
 """
 
 import re
@@ -23,6 +26,9 @@ _MARK = 12_345
 _BASE = 10_000
 """The number is written in two samples to this base."""
 _LEVEL = 1_000
+_TAG = 0xA55A
+"""First 16 lowest bits of a tagged frame; the number is in the next 24."""
+_TAG_BITS = 40
 
 
 def numbered_frame(number: int) -> NDArray[np.int16]:
@@ -54,6 +60,42 @@ def read_numbers(samples: NDArray[np.int16]) -> list[int]:
     return [int(head[1]) * _BASE + int(head[2]) for head in heads if head[0] == _MARK]
 
 
+def tag_frames(frames: NDArray[np.int16], first: int) -> NDArray[np.int16]:
+    """Frames, int16 (n, 512), that carry the numbers from ``first`` on in their lowest bits.
+
+    Args:
+        frames: Any audio; not changed.
+        first: Number of the first frame; all numbers are below 2**24.
+    """
+    numbers = (np.arange(first, first + len(frames)) | (_TAG << 24)).astype(">u8")
+    octets = numbers.view(np.uint8).reshape(len(frames), 8)[:, 8 - _TAG_BITS // 8 :]
+    tagged = frames.copy()
+    head = tagged[:, :_TAG_BITS]
+    tagged[:, :_TAG_BITS] = (head & ~1) | np.unpackbits(octets, axis=1)
+    return tagged
+
+
+def read_tags(samples: NDArray[np.int16]) -> list[int]:
+    """The numbers of the tagged frames in a window, int16 (n,), that begins with a frame."""
+    n_frames = len(samples) // FRAME_SAMPLES
+    heads = samples[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)[:, :_TAG_BITS]
+    octets = np.packbits((heads & 1).astype(np.uint8), axis=1).astype(np.int64)
+    words = octets @ (1 << np.arange(_TAG_BITS - 8, -8, -8, dtype=np.int64))
+    numbers: list[int] = (words[words >> 24 == _TAG] & 0xFFFFFF).tolist()
+    return numbers
+
+
+def ranges_text(numbers: Iterable[int]) -> str:
+    """Numbers as a text about as long as speech has: ``3-58 61-61``, one range for each run."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return " ".join(f"{first}-{last}" for first, last in runs)
+
+
 class FakeVad:
     """Scores a numbered frame 1 and any other 0."""
 
@@ -65,7 +107,7 @@ class FakeVad:
 
 
 class FakeTranscriber:
-    """Writes the numbers it finds."""
+    """Writes the numbers it finds; of tagged frames their ranges."""
 
     def __init__(self) -> None:
         self.facts = ModelFacts("fake", frozenset({"en"}), can_translate=False)
@@ -77,5 +119,8 @@ class FakeTranscriber:
 
 
 def _answer(job: DecodeJob, now_s: float) -> DecodeResult:
-    numbers = read_numbers(np.frombuffer(job.pcm, dtype="<i2"))
+    samples = np.frombuffer(job.pcm, dtype="<i2")
+    numbers = read_numbers(samples)
+    if not numbers:
+        return job.answered(text=ranges_text(read_tags(samples)), language="en", now_s=now_s)
     return job.answered(text=" ".join(map(str, numbers)), language="en", now_s=now_s, tokens=tuple(numbers))

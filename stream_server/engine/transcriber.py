@@ -8,7 +8,8 @@ from typing import Protocol
 import torch
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
-from stream_server.core.jobs import Batch, DecodeJob, DecodeResult, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.decoder import GreedyDecoder

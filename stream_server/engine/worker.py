@@ -5,6 +5,8 @@ Stateless between batches. Any exception ends the process: the parent sees it an
 
 import os
 import signal
+import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -56,4 +58,6 @@ def _serve(pipe: Connection, transcriber: "Transcriber") -> None:
             return  # The server is gone.
         if batch is None:
             return
-        pipe.send(transcriber.transcribe(batch))
+        started_s = time.monotonic()
+        results = transcriber.transcribe(batch)
+        pipe.send([replace(one, hops=replace(one.hops, started_s=started_s)) for one in results])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.client.latency import Utterance
-from stream_server.core.jobs import Batch, DecodeJob, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import Batch, DecodeJob
 from stream_server.core.messages import SessionId, Task
 from stream_server.engine.transcriber import Transcriber
 from vad.audio import FRAME_SAMPLES

@@ -1,7 +1,12 @@
 """Counters and histograms, one registry for the server. No identity in any label."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+HOPS = ("pause", "vad", "queue", "batch", "decode", "send")
+"""The stages between a sound and its caption; ``core.hops.Budget`` tells what each is."""
+_HOP_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _LATENCY_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10)
 
 
@@ -33,6 +38,17 @@ class Metrics:
             "stt_final_decode_seconds", "From the end of a segment known to its text"
         )
         self.partial_wait_s = self._histogram("stt_partial_decode_seconds", "The same for a partial")
+        self._hop_s = Histogram(
+            "stt_hop_seconds",
+            "Time of partials and finals at each hop, from the last sample received to the text written",
+            ["kind", "hop"],
+            registry=self.registry,
+            buckets=_HOP_S,
+        )
+        self._hops = {
+            kind: {hop: self._hop_s.labels(kind=kind, hop=hop) for hop in HOPS}
+            for kind in ("partial", "final")
+        }
         self.queue_wait_s = self._histogram("stt_queue_wait_seconds", "Jobs waiting for the engine")
         self.events_dropped = Counter(
             "stt_events_dropped",
@@ -54,6 +70,16 @@ class Metrics:
 
     def _histogram(self, name: str, text: str) -> Histogram:
         return Histogram(name, text, registry=self.registry, buckets=_LATENCY_S)
+
+    def observe_hops(self, kind: str, seconds: Mapping[str, float]) -> None:
+        """Count one caption's time at each hop.
+
+        Args:
+            kind: ``partial`` or ``final``.
+            seconds: By the names in ``HOPS``.
+        """
+        for hop, histogram in self._hops[kind].items():
+            histogram.observe(seconds[hop])
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

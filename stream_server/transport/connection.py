@@ -10,14 +10,15 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from certs.identity import Identity
+from stream_server.core.hops import Budget, budget_of
 from stream_server.core.hub import Hub, Seat
-from stream_server.core.messages import ClientMessage, SessionId, Start
+from stream_server.core.messages import ClientMessage, Final, Partial, ServerEvent, SessionId, Start
 from stream_server.core.policy import Policy
 from stream_server.core.room_messages import SPEAKER_LENGTH_MAX
 from stream_server.dialects import native
@@ -165,11 +166,21 @@ class StreamHandler:
             self._to_write.clear()
             while (numbered := self._seat.outbox.pop()) is not None:
                 self._seq += 1
-                await self._connection.send(native.encode_server(numbered, self._seq))
+                budget = self._account_hops(numbered.event)
+                trace = budget if self._seat.session.wants_trace else None
+                await self._connection.send(native.encode_server(numbered, self._seq, trace))
             if self._seat.close_code is not None:
                 await self._connection.close(self._seat.close_code)
                 return
             await self._to_write.wait()
+
+    def _account_hops(self, event: ServerEvent) -> Budget | None:
+        """Where the time of a caption went that is being written."""
+        if not isinstance(event, Partial | Final) or event.hops is None:
+            return None
+        budget = budget_of(event.hops, time.monotonic())
+        self._metrics.observe_hops("final" if isinstance(event, Final) else "partial", asdict(budget))
+        return budget
 
     async def _dismiss(self) -> None:
         """Give a client that does not read a last chance to take its events, then cut it off."""

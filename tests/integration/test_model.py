@@ -13,7 +13,8 @@ import soundfile
 from live_server import FINISH, START, LiveServer, WireClient, pieces, wire
 from pki import ClientPair, Pki
 
-from stream_server.core.jobs import Batch, DecodeJob, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import Batch, DecodeJob
 from stream_server.core.messages import SessionId, Task
 from stream_server.engine.manifest import embedded_model
 from stream_server.engine.text import normalise_english

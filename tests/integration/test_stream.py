@@ -121,3 +121,24 @@ async def test_a_tenth_of_a_second_and_nothing_at_all_are_streams_too(
             await client.rest()
             assert len(client.of("final")) == n_finals
             assert client.socket.close_code == 1000
+
+
+async def test_a_client_that_asks_learns_where_the_time_goes_and_no_other(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    speech = pieces(numbered_speech(range(60)).tobytes() + PAUSE, 3200)
+    async with wire(server.url, pki, source) as client:
+        await client.send({**START, "trace": True}, *speech, FINISH)
+        await client.rest()
+    traces = [event["trace"] for event in client.events if event["type"] in ("partial", "final")]
+    assert len(traces) >= 1
+    for trace in traces:
+        assert list(trace) == ["pause", "vad", "queue", "batch", "decode", "send"]
+        assert all(0 <= seconds < 10 for seconds in trace.values())
+        assert sum(trace.values()) > 0
+    async with wire(server.url, pki, source) as client:
+        await client.send(START, *speech, FINISH)
+        await client.rest()
+    assert not any("trace" in event for event in client.events)
+    shown = server.app._metrics.exposition().decode()
+    assert 'stt_hop_seconds_count{hop="vad",kind="final"} 0.0' not in shown

@@ -331,4 +331,4 @@ def test_the_networks_scores_are_those_of_each_stream_alone() -> None:
         scores = harness.collect(360)
     finally:
         harness.close()
-    np.testing.assert_allclose([scores[session] for session in sessions], alone, atol=1e-5, rtol=0)
+    np.testing.assert_allclose([scores[session] for session in sessions], alone, atol=1e-6, rtol=0)

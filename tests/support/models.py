@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from whisper.model import ModelDimensions, Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-from stream_server.core.jobs import DecodeJob, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import DecodeJob
 from stream_server.core.messages import SessionId, Task
 
 ENGLISH_VOCAB = 51_864

@@ -5,21 +5,25 @@ import importlib.util
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vad.audio import Float32Array, int16_to_float32
 from vad.cli import read_recording
 from vad.framing import Framer
 from vad.model import KNOWN_NETWORKS, NetworkFileError, SileroVad, find_network
-from vad.states import VadStates
+from vad.states import SILENT_FRAMES_MAX, VadStates
 
 pytestmark = pytest.mark.model
 
 # Rounding in float32: up to 7e-7 between batches and 5e-6 from the wrapper, which scores one row at a time. A
 # mixed-up state changes scores by 0.01 and more.
+BATCH_TOLERANCE = 1e-6
 TOLERANCE = 1e-5
 
 
@@ -40,7 +44,7 @@ def test_a_batch_scores_as_its_streams_alone(network: SileroVad, speech: Float32
     states = VadStates()
     slots = np.array(open_slots(states, 9), dtype=np.intp)
     together = [network.score(streams[:, tick], slots, states) for tick in range(50)]
-    np.testing.assert_allclose(np.stack(together, axis=1), alone, atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(np.stack(together, axis=1), alone, atol=BATCH_TOLERANCE, rtol=0)
 
 
 def test_scores_do_not_depend_on_streams_that_come_go_and_pause(
@@ -69,7 +73,89 @@ def test_scores_do_not_depend_on_streams_that_come_go_and_pause(
         tick += 1
     assert len(states) == 0
     alone = [network.score_stream(stream) for stream in streams]
-    np.testing.assert_allclose(scores, alone, atol=TOLERANCE, rtol=0)
+    np.testing.assert_allclose(scores, alone, atol=BATCH_TOLERANCE, rtol=0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_whoever_comes_goes_or_is_muted_meanwhile_each_stream_scores_as_alone(
+    network: SileroVad, speech: Float32Array, data: st.DataObject
+) -> None:
+    states = VadStates()
+    slots: dict[int, int] = {}
+    heard: dict[int, list[Float32Array]] = {}
+    scores: dict[int, list[float]] = {}
+    for tick in range(data.draw(st.integers(1, 12))):
+        if slots and data.draw(st.booleans()):
+            states.close(slots.pop(data.draw(st.sampled_from(sorted(slots)))))
+        for _ in range(data.draw(st.integers(0, 3))):
+            slots[len(heard)] = states.open()
+            scores[len(heard)] = []
+            heard[len(heard)] = []
+        live = data.draw(st.permutations(sorted(slots)))[: data.draw(st.integers(0, len(slots)))]
+        n_muted = data.draw(st.sampled_from([0, 0, 0, SILENT_FRAMES_MAX + 2]))
+        for stream in live:
+            if (stream + tick) % 2 and n_muted:
+                silence = np.zeros((n_muted, 512), np.float32)
+                for frame in silence:
+                    slot = np.array([slots[stream]], dtype=np.intp)
+                    scores[stream] += network.score(frame[np.newaxis], slot, states).tolist()
+                heard[stream] += list(silence)
+        frames = [speech[(50 + 31 * stream + tick) % len(speech)] for stream in live]
+        if live:
+            own = np.array([slots[stream] for stream in live], dtype=np.intp)
+            for stream, score in zip(live, network.score(np.stack(frames), own, states), strict=True):
+                scores[stream].append(float(score))
+        for stream, frame in zip(live, frames, strict=True):
+            heard[stream].append(frame)
+    for stream, own_frames in heard.items():
+        if own_frames:
+            alone = network.score_stream(np.stack(own_frames))
+            np.testing.assert_allclose(scores[stream], alone, atol=BATCH_TOLERANCE, rtol=0)
+
+
+def test_after_a_second_of_digital_silence_a_stream_scores_as_a_new_one(
+    network: SileroVad, speech: Float32Array
+) -> None:
+    silence = np.zeros((SILENT_FRAMES_MAX + 1, 512), np.float32)
+    for n_silent in (len(silence), 1_000):
+        muted = np.concatenate([speech[40:80], np.zeros((n_silent, 512), np.float32), speech[80:120]])
+        scores = network.score_stream(muted)
+        assert (scores[40 : 40 + SILENT_FRAMES_MAX] > 0).all(), "short silences are scored as anything else"
+        assert not scores[40 + SILENT_FRAMES_MAX : 40 + n_silent].any()
+        np.testing.assert_array_equal(scores[40 + n_silent :], network.score_stream(speech[80:120]))
+    almost = np.concatenate([speech[40:80], silence[:-1], speech[80:120]])
+    assert (network.score_stream(almost)[-40:] != network.score_stream(speech[80:120])).any()
+
+
+def test_resting_streams_are_not_given_to_the_network(network: SileroVad, speech: Float32Array) -> None:
+    states = VadStates()
+    slots = np.array(open_slots(states, 3), dtype=np.intp)
+    frames = np.zeros((3, 512), np.float32)
+    frames[1] = speech[50]
+    rows: list[int] = []
+
+    class Counting(SileroVad):
+        def __init__(self) -> None:
+            self._network = network._network
+
+        def _forward(self, network_input: Float32Array, hidden: Float32Array) -> tuple[Any, Any]:
+            rows.append(len(network_input))
+            return super()._forward(network_input, hidden)
+
+    counting = Counting()
+    for _ in range(SILENT_FRAMES_MAX + 2):
+        counting.score(frames, slots, states)
+    counting.score(frames[[0, 2]], slots[[0, 2]], states)
+    assert rows == [3] * SILENT_FRAMES_MAX + [1] * 2
+    assert not states.gather(slots[[0, 2]])[0].any()
+    assert states.gather(slots[[1]])[0].any()
+
+
+def test_one_sample_that_is_not_zero_is_sound(network: SileroVad) -> None:
+    frames = np.zeros((SILENT_FRAMES_MAX + 5, 512), np.float32)
+    frames[:, 300] = 1 / 32_768
+    assert network.score_stream(frames).all()
 
 
 def test_scores_equal_those_of_the_published_wrapper(network: SileroVad, speech: Float32Array) -> None:

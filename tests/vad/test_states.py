@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vad.states import SlotArray, VadStates
+from vad.states import SILENT_FRAMES_MAX, SlotArray, VadStates
 
 
 def slots_of(*slots: int) -> SlotArray:
@@ -77,3 +77,31 @@ def test_a_slot_named_twice_is_refused() -> None:
 
 def test_a_batch_of_nobody_is_allowed() -> None:
     VadStates().check(slots_of())
+
+
+def test_a_stream_rests_from_the_frame_after_a_second_of_silence_until_it_sends_sound() -> None:
+    states = VadStates()
+    slots = np.array([states.open(), states.open()], dtype=np.intp)
+    states.scatter(slots, np.ones((2, 2, 128), np.float32), np.ones((2, 64), np.float32))
+    silent_and_not = np.array([True, False])
+    for _ in range(SILENT_FRAMES_MAX):
+        assert states.rest(slots, silent_and_not).tolist() == [False, False]
+    assert states.gather(slots)[0].all()
+    for _ in range(3):
+        assert states.rest(slots, silent_and_not).tolist() == [True, False]
+    hidden, context = states.gather(slots)
+    assert not hidden[:, 0].any()
+    assert not context[0].any()
+    assert hidden[:, 1].all()
+    assert not states.rest(slots, np.array([False, False])).any()
+    assert not states.rest(slots, silent_and_not).any(), "the count begins anew"
+
+
+def test_a_slot_given_again_does_not_inherit_silence() -> None:
+    states = VadStates()
+    slots = np.array([states.open()], dtype=np.intp)
+    for _ in range(SILENT_FRAMES_MAX):
+        states.rest(slots, np.array([True]))
+    states.close(int(slots[0]))
+    assert states.open() == slots[0]
+    assert not states.rest(slots, np.array([True])).any()

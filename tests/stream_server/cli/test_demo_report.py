@@ -2,9 +2,10 @@ import io
 
 from rich.console import Console
 
-from stream_server.cli.demo_report import Heard, Report, make_report, report_table
+from stream_server.cli.demo_report import Report, make_report, report_table
 from stream_server.client import FinalEvent, FinishedEvent, PartialEvent, SpeechStartedEvent
 from stream_server.client.latency import Spread, Utterance
+from stream_server.evaluation.heard import Heard
 
 SAID = (Utterance(1.0, 3.0, "One two."), Utterance(4.0, 6.0, "Three four."))
 

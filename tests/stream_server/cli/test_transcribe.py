@@ -16,6 +16,7 @@ from fake_caption_server import (
     one_sentence,
     refusing,
     silence,
+    until_finish,
 )
 from pki import ClientPair, Pki
 from rich.console import Console
@@ -141,6 +142,26 @@ async def test_json_is_one_event_a_line(
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [event["type"] for event in events] == ["speech_started", "partial", "final", "finished"]
     assert {event["file"] for event in events} == {str(tmp_path / "talk.wav")}
+
+
+async def test_trace_asks_the_server_and_shows_the_hops_of_each_final(
+    pki: Pki, client: ClientPair, tmp_path: Path
+) -> None:
+    hops = {"pause": 0.3, "vad": 0.01, "queue": 0.0, "batch": 0.0, "decode": 0.05, "send": 0.002}
+
+    async def tell(session: FakeSession) -> None:
+        assert session.start["trace"] is True
+        await until_finish(session)
+        final = {"segment": 0, "start": 0.0, "end": 1.5, "text": "Hello.", "language": "en"}
+        await session.say("final", **final, utterance_end=True, trace=hops)
+        await session.finished(1)
+
+    run = await transcribed(pki, client, [talk(tmp_path)], tell, trace=True)
+    assert (
+        "  1.50 s: pause 300 · vad 10 · queue 0 · batch 0 · decode 50 · send 2 = 362 ms"
+        in run.errors.getvalue()
+    )
+    assert "hops of 1 finals, ms" in run.errors.getvalue()
 
 
 def busy_at_first(n_refused: int) -> Gate:

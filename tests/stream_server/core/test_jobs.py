@@ -1,6 +1,7 @@
 import pickle
 
-from stream_server.core.jobs import Batch, DecodeJob, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import Batch, DecodeJob
 from stream_server.core.messages import SessionId, Task
 
 JOB = DecodeJob(
@@ -28,7 +29,7 @@ def test_an_answer_keeps_what_addresses_the_job() -> None:
         -0.5,
         (7, 8),
     )
-    assert result.hops == Hops(1.0, 2.0, 3.0, 4.0)
+    assert result.hops == Hops(received_s=1.0, submitted_s=2.0, batched_s=3.0, decoded_s=4.0)
 
 
 def test_jobs_and_results_survive_the_way_to_another_process() -> None:

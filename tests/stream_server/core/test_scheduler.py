@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.core.jobs import Batch, DecodeJob, Hops
+from stream_server.core.hops import Hops
+from stream_server.core.jobs import Batch, DecodeJob
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.scheduler import Scheduler
 from stream_server.errors import Overloaded

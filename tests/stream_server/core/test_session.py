@@ -600,3 +600,56 @@ def test_lag_is_told_at_most_once_a_second() -> None:
     assert world.of(Lag)[0] == Lag(320 * 512)
     times = [at for at, event in zip(world.sent_s, world.events, strict=True) if isinstance(event, Lag)]
     assert all(later - earlier >= 1.0 for earlier, later in pairwise(times))
+
+
+# ---------------------------------------------------------------- where the time goes
+
+
+def test_a_final_tells_when_its_last_sound_came_and_when_the_pause_was_long_enough() -> None:
+    world = started()
+    world.now_s = 2_000.0
+    for frame in [*numbered_speech(range(40)).reshape(-1, 512), *silence(20).reshape(-1, 512)]:
+        world.send(frame)
+        world.score()
+        world.now_s += 1.0
+    (job,) = [job for job in world.jobs if job.final]
+    # 40 frames of speech and 6 of silence are decoded; the 15th of silence ends the utterance.
+    assert job.n_samples == 46 * 512
+    assert (job.hops.received_s, job.hops.heard_s, job.hops.submitted_s) == (2_045.0, 2_054.0, 2_054.0)
+
+
+def test_scores_that_come_late_are_the_detectors_time_and_not_the_networks() -> None:
+    world = speaking(40)
+    world.now_s = 3_000.0
+    world.send(silence(15))
+    world.now_s = 3_001.5
+    world.score()
+    (job,) = [job for job in world.jobs if job.final]
+    assert (job.hops.heard_s, job.hops.submitted_s) == (3_000.0, 3_001.5)
+
+
+def test_a_flush_is_what_its_final_waited_for() -> None:
+    world = speaking(40)
+    world.now_s += 5.0
+    world.receive(Flush())
+    (job,) = [job for job in world.jobs if job.final]
+    assert (job.hops.heard_s - job.hops.received_s, job.hops.submitted_s) == (5.0, world.now_s)
+
+
+def test_the_events_carry_the_hops_of_their_job() -> None:
+    world = speaking(40)
+    world.settle()
+    world.send(silence(15))
+    world.settle()
+    carried = [event.hops for event in world.events if isinstance(event, Partial | Final)]
+    assert len(carried) >= 2
+    assert all(hops is not None and hops.received_s for hops in carried)
+
+
+def test_only_a_client_that_asks_gets_a_trace() -> None:
+    world = World()
+    assert not world.session.wants_trace
+    assert not world.start().session.wants_trace
+    asked = World()
+    asked.receive(dataclasses.replace(START, trace=True))
+    assert asked.session.wants_trace

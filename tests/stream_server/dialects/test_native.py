@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stream_server import errors
 from stream_server.audio.decoder import AudioFormat, Encoding
 from stream_server.core import messages
+from stream_server.core.hops import Budget
 from stream_server.core.messages import (
     Audio,
     ClientMessage,
@@ -59,6 +60,7 @@ def meaning(message: ClientMessage) -> dict[str, object]:
         "partials": message.partials,
         "room": message.room,
         "speaker": message.speaker,
+        **({"trace": True} if message.trace else {}),
     }
 
 
@@ -194,7 +196,8 @@ def test_anything_is_a_message_or_a_documented_error_and_that_can_be_told(data: 
 @named(SERVER["sent"])
 def test_an_event_is_written_exactly_as_the_vector_says(vector: dict[str, Any]) -> None:
     numbered = Numbered(core_event(vector["core"]), vector["event"])
-    assert native.encode_server(numbered, vector["seq"]) == vector["text"]
+    trace = Budget(**vector["trace"]) if "trace" in vector else None
+    assert native.encode_server(numbered, vector["seq"], trace) == vector["text"]
 
 
 @named(SERVER["sent"] + SERVER["later"])
@@ -273,6 +276,9 @@ def _strategies(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[Any
     for name, kind in names.items():
         if kind in kinds:
             chosen[name] = kinds[kind]
+        elif kind == schema.TraceObject | msgspec.UnsetType:
+            hops = {name: st.floats(0, 9) for name in schema.TraceObject.__struct_fields__}
+            chosen[name] = st.just(msgspec.UNSET) | st.builds(schema.TraceObject, **hops)
         elif kind == str | None:
             chosen[name] = st.none() | st.text()
         elif kind in (list[str], list[str] | None):

@@ -10,8 +10,11 @@ from stream_server.engine.fake import (
     numbered_frame,
     numbered_speech,
     numbers_in,
+    ranges_text,
     read_numbers,
+    read_tags,
     silence,
+    tag_frames,
 )
 from vad.audio import int16_to_float32
 from vad.states import VadStates
@@ -58,3 +61,19 @@ def test_the_fake_vad_hears_numbers_and_nothing_else() -> None:
 def test_the_fake_vad_refuses_a_slot_that_is_not_open_as_the_network_does() -> None:
     with pytest.raises(ValueError, match="not open"):
         FakeVad().score(np.zeros((1, 512), np.float32), np.zeros(1, np.intp), VadStates())
+
+
+@given(first=st.integers(0, 2**24 - 40), n_frames=st.integers(0, 39), stray=st.integers(0, 511))
+def test_tags_are_read_as_they_were_written_and_nobody_hears_them(
+    first: int, n_frames: int, stray: int
+) -> None:
+    frames = np.random.default_rng(first).integers(-32_768, 32_767, (n_frames, 512)).astype(np.int16)
+    tagged = tag_frames(frames, first)
+    assert np.abs(tagged.astype(int) - frames).max(initial=0) <= 1
+    window = np.concatenate([tagged.reshape(-1), np.zeros(stray, dtype=np.int16)])
+    assert read_tags(window) == list(range(first, first + n_frames))
+
+
+def test_ranges_name_every_run() -> None:
+    assert ranges_text([]) == ""
+    assert ranges_text([3, 4, 5, 9, 8, 9]) == "3-5 9-9 8-9"

@@ -32,4 +32,4 @@ def test_no_label_can_carry_an_identity() -> None:
     labels = {
         name for family in Metrics().registry.collect() for sample in family.samples for name in sample.labels
     }
-    assert labels <= {"code", "reason", "le"}
+    assert labels <= {"code", "reason", "le", "kind", "hop"}

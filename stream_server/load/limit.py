@@ -1,0 +1,56 @@
+"""The search for the largest number of sessions that a server carries; pure.
+
+Doubles until a run fails, then halves the range until it is a twentieth of the number, then runs the
+number once more: a limit that holds only sometimes is none. When that fails, the next smaller step is
+tried and confirmed in the same way.
+"""
+
+from math import ceil
+
+RESOLUTION = 0.05
+
+
+class LimitSearch:
+    """Asks for runs until the limit is known.
+
+    Args:
+        first: Sessions of the first run.
+        most: Never asks for more.
+    """
+
+    def __init__(self, first: int, most: int) -> None:
+        if not 1 <= first <= most:
+            raise ValueError(f"the first run must have 1 to {most} sessions, not {first}")
+        self._next = first
+        self._most = most
+        self._carried: dict[int, int] = {0: 2}
+        """How often so many sessions were carried; no sessions always are."""
+        self._failed = most + 1
+        """The fewest that were not carried."""
+
+    @property
+    def limit(self) -> int | None:
+        """The largest number that was carried twice, None while the search goes on."""
+        best = max(self._carried)
+        is_narrow = self._failed - best <= max(1, ceil(RESOLUTION * best))
+        return best if is_narrow and self._carried[best] >= 2 else None
+
+    @property
+    def next(self) -> int:
+        """How many sessions the next run has; only while ``limit`` is None."""
+        return self._next
+
+    def note(self, is_carried: bool) -> None:
+        """Take the outcome of the run with ``next`` sessions."""
+        if is_carried:
+            self._carried[self._next] = self._carried.get(self._next, 0) + 1
+        else:
+            self._failed = min(self._failed, self._next)
+            self._carried = {n: times for n, times in self._carried.items() if n < self._next}
+        best = max(self._carried)
+        if self._failed > self._most and best < self._most:
+            self._next = min(self._most, 2 * best)
+        elif self._failed - best <= max(1, ceil(RESOLUTION * best)):
+            self._next = best
+        else:
+            self._next = (best + self._failed) // 2
