@@ -27,6 +27,7 @@ __all__ = [
     "client_context",
     "crl_expiry",
     "explain_refusal",
+    "guest_context",
     "refusal_alert",
     "refusal_reason",
     "server_context",
@@ -86,19 +87,34 @@ def server_context(
     """
     now = now or utc_now()
     authority = _only_certificate(client_ca)
-    leaf = _certificates(cert, _SERVER_ADVICE)[0]
-    _check_in_force(leaf, cert, now, f"issue a new one with `{COMMAND} server NAME --force`")
+    context = guest_context(cert, key, now=now)
     _check_in_force(authority, client_ca, now, f"make a new one with `{COMMAND} init --force`")
     _check_crl(crl, authority, now)
-    # Not create_default_context: it would add the system's authorities, and its settings change with Python.
-    context = _AlertKeepingContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
-    _load_pair(context, cert, key, _SERVER_ADVICE)
     context.load_verify_locations(cafile=client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
     # cafile, because cadata takes no CRL (python/cpython#149679).
     context.load_verify_locations(cafile=crl)
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_CRL_CHECK_LEAF
+    return context
+
+
+def guest_context(cert: Path, key: Path, *, now: datetime | None = None) -> ssl.SSLContext:
+    """Build a context that admits anybody, for a listener whose clients have no certificate.
+
+    Args:
+        cert: the server's certificate, PEM.
+        key: its private key, PEM, not encrypted.
+        now: UTC-aware; the wall clock if None.
+
+    Raises:
+        TlsConfigError: a file is missing, broken, expired or does not belong to the other.
+    """
+    leaf = _certificates(cert, _SERVER_ADVICE)[0]
+    _check_in_force(leaf, cert, now or utc_now(), f"issue a new one with `{COMMAND} server NAME --force`")
+    # Not create_default_context: it would add the system's authorities, and its settings change with Python.
+    context = _AlertKeepingContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_3
+    _load_pair(context, cert, key, _SERVER_ADVICE)
     # A resumed session skips the check of certificate and CRL, so a revoked client would still get in.
     # OP_NO_TICKET does not prevent it in TLS 1.3; sending no tickets does.
     context.num_tickets = 0

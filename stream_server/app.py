@@ -7,27 +7,30 @@ once; then the doors open. Order of stop: doors, sessions (finals first), VAD, e
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import assert_never
 
 import uvloop
 
-from certs.tls import TlsConfigError, crl_expiry, server_context
+from certs.tls import TlsConfigError, crl_expiry, guest_context, server_context
 from stream_server.config import Config, TlsSection
-from stream_server.core.admission import Admission, AdmissionLimits
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Limits, SessionId
 from stream_server.core.policy import DEFAULT_POLICY
+from stream_server.core.rooms import Rooms
 from stream_server.core.scheduler import Scheduler, one_bucket
 from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.core.supervisor import GaveUp, Patience, Report, Restarting, Results, Undecodable
 from stream_server.dialects import schema
+from stream_server.dialects.room_wire import encode_room
+from stream_server.doors import GuestDoor, make_gate, room_limits, source_admission
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.faults import Faults
 from stream_server.engine.manifest import find_model, read_manifest
@@ -39,8 +42,6 @@ from stream_server.errors import ConfigError, EngineFailed, ModelError, Shutting
 from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.connection import stream_handler
-from stream_server.transport.gate import Gate
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
@@ -76,6 +77,8 @@ class Ready:
     model_folder: Path | None
     tls: TlsFiles
     crl_expires: datetime
+    guest_addresses: list[tuple[str, int]] = field(default_factory=list)
+    """Of the guest listener; empty when it is off."""
 
 
 def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
@@ -141,6 +144,7 @@ class App:
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._is_open = False
+        self._guest_door: GuestDoor | None = None
 
     def stop(self) -> None:
         """Ask the server to drain and end. Loop's thread."""
@@ -156,23 +160,33 @@ class App:
         context = self._tls_context()
         sockets = bind(self._config.server.host, self._config.server.port)
         try:
+            self._guest_door = self._open_guest_door()
             facts = await self._start_models()
         except BaseException:
             for sock in sockets:
                 sock.close()
+            if self._guest_door is not None:
+                self._guest_door.close()
             raise
-        admission = Admission(self._admission_limits())
+        self._rooms = Rooms(
+            room_limits(self._config),
+            encode_room,
+            new_life=lambda: secrets.token_hex(8),
+            unix_s=time.time,
+        )
+        admission = source_admission(self._config)
         self._hub = self._make_hub(facts, SessionLedger(admission, self._metrics))
-        gate = Gate(admission, DEFAULT_POLICY, self._config.tls.trust_domain, self, self._metrics)
         self._listener = Listener(
             sockets,
             context,
-            gate,
-            stream_handler(self._hub, self._metrics),
+            make_gate(self._config, admission, self._hub, self._rooms, DEFAULT_POLICY, self, self._metrics),
             self._metrics,
             handshakes_max=self._config.limits.handshakes,
             handshake_s=self._config.tls.handshake_s,
         )
+        self._listeners = [self._listener]
+        if self._guest_door is not None:
+            self._listeners.append(self._guest_door.listener(self._rooms, self, self._metrics))
         try:
             await self._serve(facts, on_ready)
         finally:
@@ -190,6 +204,15 @@ class App:
             raise ConfigError(str(exc)) from exc
         self._metrics.crl_next_update.set(self._crl_expires.timestamp())
         return SwappableContext(context)
+
+    def _open_guest_door(self) -> GuestDoor | None:
+        if not self._config.guest.enabled:
+            return None
+        try:
+            context = guest_context(self._files.cert, self._files.key)
+        except TlsConfigError as exc:
+            raise ConfigError(str(exc)) from exc
+        return GuestDoor(self._config, self._state, context)
 
     async def _start_models(self) -> ModelFacts:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
@@ -231,7 +254,7 @@ class App:
         settings = SessionSettings(
             model=facts,
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
-            features=("resume",) if limits.resume_s else (),
+            features=("rooms", "resume") if limits.resume_s else ("rooms",),
             segmenter=self._config.segments.segmenter(),
             partial_frames=round(self._config.engine.partial_ms / 32),
         )
@@ -240,20 +263,12 @@ class App:
             self._vad,
             self._engine,
             report_bug=self._report_bug,
+            rooms=self._rooms,
             watcher=ledger,
             outbox_max=limits.unread_events,
             outbox_wait_s=limits.unread_s,
             replay_max=limits.replay_events,
             detached_max=limits.detached,
-        )
-
-    def _admission_limits(self) -> AdmissionLimits:
-        limits = self._config.limits
-        return AdmissionLimits(
-            limits.sessions,
-            limits.sessions_per_identity,
-            limits.connects_per_minute,
-            limits.resumes_per_minute,
         )
 
     # ------------------------------------------------------------ run
@@ -268,11 +283,13 @@ class App:
             if ops_port:
                 ops = serve_ops(ops_port, self, self._metrics, self._refresh_metrics)
                 await stack.enter_async_context(await ops)
-            self._listener.start()
+            for listener in self._listeners:
+                listener.start()
             self._is_open = True
             addresses = self._listener.addresses
-            _log.info("serving", extra=fields(addresses=addresses, model=facts.name))
-            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, self._crl_expires))
+            guests = [address for listener in self._listeners[1:] for address in listener.addresses]
+            _log.info("serving", extra=fields(addresses=addresses, guests=guests, model=facts.name))
+            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, self._crl_expires, guests))
             await self._tick_until_stopped()
 
     async def _tick_until_stopped(self) -> None:
@@ -284,6 +301,9 @@ class App:
             if not self._stop.is_set():
                 self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
             self._hub.tick(now_s)
+            self._rooms.tick(now_s)
+            if self._guest_door is not None:
+                self._guest_door.tick()
 
     def _report_bug(self, session: SessionId) -> None:
         _log.exception("session_bug", extra=fields(session=session))
@@ -297,6 +317,7 @@ class App:
         self._metrics.engine_canary_s.set(engine.canary_s)
         self._metrics.engine_silent_s.set(engine.silent_s)
         self._metrics.engine_out_of_memory.set(engine.n_out_of_memory)
+        self._metrics.rooms.set(len(self._rooms))
 
     # ------------------------------------------------------------ what the stages report
 
@@ -359,13 +380,17 @@ class App:
     async def _stop_all(self) -> None:
         _log.info("stopping", extra=fields(sessions=len(self._hub)))
         self._is_open = False
-        await self._listener.close()
+        await asyncio.gather(*(listener.close() for listener in self._listeners))
+        self._rooms.drain(ShuttingDown("the server is stopping; connect again"))
         self._hub.drain(time.monotonic())
-        await self._listener.wait_connections(self._config.server.drain_s)
+        await self._wait_connections(self._config.server.drain_s)
         # Whose finals did not come in time is told so; whoever does not even read that is cut off.
         self._hub.fail_all(ShuttingDown("the server is stopping; connect again"), time.monotonic())
-        await self._listener.wait_connections(CUT_S)
-        await self._listener.cut_connections()
+        await self._wait_connections(CUT_S)
+        await asyncio.gather(*(listener.cut_connections() for listener in self._listeners))
         await asyncio.to_thread(self._vad.stop)
         await self._engine.stop()
         _log.info("stopped", extra=fields(exit_code=self._exit_code))
+
+    async def _wait_connections(self, timeout_s: float) -> None:
+        await asyncio.gather(*(listener.wait_connections(timeout_s) for listener in self._listeners))

@@ -18,7 +18,7 @@ from vad.config import PRESETS, SegmenterConfig
 
 CONFIG_PATHS = (Path("stream-server.toml"), Path("/etc/stream-server/config.toml"))
 STATE_VARIABLE = "STREAM_SERVER_STATE"
-STATE_FOLDERS = ("certs", "models", "audit", "history")
+STATE_FOLDERS = ("certs", "models", "audit", "history", "guests")
 
 
 def _range(name: str, value: float, low: float, high: float) -> None:
@@ -104,6 +104,69 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # A closed segment of 5 s and an open one must fit, or a stream would stop for good.
         _range("ahead_s", self.ahead_s, 10, 600)
         _range("unread_s", self.unread_s, 0.1, 600)
+
+
+class RoomsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rooms, in which readers follow what sources say.
+
+    How long a reader may leave finals unread is ``limits.unread_s``.
+    """
+
+    rooms: int = 100
+    sources_per_room: int = 16
+    readers_per_room: int = 500
+    readers: int = 1_000
+    """Of all rooms, guests not counted."""
+    readers_per_identity: int = 16
+    connects_per_minute: int = 30
+    """Readers that one identity may connect."""
+    history_events: int = 1_000
+    """Finals, and sources that came and went, kept in each room for readers who come late or come back."""
+    history_bytes: int = 1_048_576
+    history_s: float = 3_600.0
+    grace_s: float = 300.0
+    """How long what was said is kept after a room's last source has left."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        counts = "rooms sources_per_room readers_per_room readers readers_per_identity connects_per_minute"
+        for name in counts.split():
+            _range(name, getattr(self, name), 1, 1_000_000)
+        _range("history_events", self.history_events, 16, 1_000_000)
+        # The largest event, a final of a few kilobytes, must fit with some others.
+        _range("history_bytes", self.history_bytes, 65_536, 1_073_741_824)
+        _range("history_s", self.history_s, 60, 86_400)
+        _range("grace_s", self.grace_s, 0, 86_400)
+
+
+class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A second listener for readers without a certificate, who have a link; off unless enabled."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """Address to bind; may be another than ``server.host``, such as that of a visitors' network."""
+    port: int = 8444
+    """0 takes a free one."""
+    url: str | None = None
+    """How visitors reach it, such as ``https://captions.example:8444``; for `stream-server link`."""
+    readers: int = 300
+    """Guests of all rooms."""
+    readers_per_address: int = 100
+    """A network behind one address may have many."""
+    connects_per_minute: int = 300
+    """Tokens and sockets that one address may ask for."""
+    handshakes: int = 64
+    """TLS handshakes under way at once."""
+    handshakes_per_address: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _range("port", self.port, 0, 65_535)
+        counts = "readers readers_per_address connects_per_minute handshakes handshakes_per_address"
+        for name in counts.split():
+            _range(name, getattr(self, name), 1, 1_000_000)
+        if self.url is not None and not self.url.startswith("https://"):
+            raise ValueError("url must begin with https://")
 
 
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -202,6 +265,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     engine: EngineSection = EngineSection()
     segments: SegmentsSection = SegmentsSection()
     log: LogSection = LogSection()
+    rooms: RoomsSection = RoomsSection()
+    guest: GuestSection = GuestSection()
 
 
 def state_dir(option: Path | None) -> Path:

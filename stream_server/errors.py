@@ -9,6 +9,7 @@
      │    ├── UnsupportedAudio     1003  encoding, rate or channels we do not read
      │    ├── NotSupported         1003  reserved in the protocol, not offered by this server
      │    ├── NotAllowed           1008  identity or policy
+     │    ├── LinkExpired          1008  a guest's link is over or was revoked
      │    ├── TooLarge             1009  one message over the limit
      │    ├── IdleTimeout          1008  nothing sent for the idle time
      │    ├── UnknownSession       1008  no session of yours has the name that resume gives
@@ -74,6 +75,13 @@ class NotAllowed(StreamError):
     """Raised when the identity may not do what it asked for."""
 
     code = "not_allowed"
+    close_code = 1008
+
+
+class LinkExpired(StreamError):
+    """Raised when the link that let a guest in is over or was revoked."""
+
+    code = "link_expired"
     close_code = 1008
 
 

@@ -9,9 +9,11 @@ from stream_server import __version__
 from stream_server.cli.bench import bench
 from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
+from stream_server.cli.link import link
 from stream_server.cli.models import app as models_app
 from stream_server.cli.serve import serve
 from stream_server.cli.transcribe import transcribe
+from stream_server.cli.watch import watch
 
 app = typer.Typer(
     name="stream-server",
@@ -27,6 +29,8 @@ app.command()(transcribe)
 app.command()(evaluate)
 app.command()(bench)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
+app.command()(watch)
+app.command()(link)
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 
 

@@ -78,7 +78,9 @@ class TerminalView:
             case PartialEvent():
                 self._live.update(partial_row(event), refresh=True)
             case SpeechStartedEvent():
-                self._live.update(_row(f"[{clock_time(event.at)} →   …   ]", Text("…", "dim")), refresh=True)
+                self._live.update(
+                    timed_row(f"[{clock_time(event.at)} →   …   ]", Text("…", "dim")), refresh=True
+                )
             case LagEvent():
                 note = f"decoding is {event.behind:.0f} s behind; nothing is lost, captions come later"
                 self._live.update(Text(note, "yellow"), refresh=True)
@@ -148,17 +150,18 @@ class SpeechSeen:
 
 def final_row(event: FinalEvent) -> RenderableType:
     """A final: its time, then its text."""
-    return _row(span(event.start, event.end), Text(printable(event.text.strip())))
+    return timed_row(span(event.start, event.end), Text(printable(event.text.strip())))
 
 
 def partial_row(event: PartialEvent) -> RenderableType:
     """A partial: what will not change as finals look, the rest dim."""
     text = Text(printable(event.text))
     text.stylize("dim italic", event.stable)
-    return _row(span(event.start, event.end), text)
+    return timed_row(span(event.start, event.end), text)
 
 
-def _row(when: str, text: Text) -> Table:
+def timed_row(when: str, text: Text) -> Table:
+    """A time, and a text that wraps beside it."""
     # A grid, so that a long text wraps beside its time and not below it.
     row = Table.grid(padding=(0, 2))
     row.add_column(no_wrap=True, style="cyan")

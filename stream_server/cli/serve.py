@@ -101,6 +101,9 @@ def _show_ready(ready: "Ready") -> None:
     for host, port in ready.addresses:
         shown = f"[{host}]" if ":" in host else host
         table.add_row("listening on", f"wss://{shown}:{port}/v1/stream")
+    for host, port in ready.guest_addresses:
+        shown = f"[{host}]" if ":" in host else host
+        table.add_row("guests at", f"https://{shown}:{port}/room/NAME")
     table.add_row("model", f"{ready.model}  ({ready.model_folder})")
     table.add_row("server certificate", str(ready.tls.cert))
     table.add_row("clients' authority", str(ready.tls.client_ca))

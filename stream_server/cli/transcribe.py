@@ -59,6 +59,8 @@ class Settings:
     partials: bool = True
     is_json: bool = False
     trace: bool = False
+    room: str | None = None
+    speaker: str | None = None
 
 
 def transcribe(
@@ -92,6 +94,14 @@ def transcribe(
     language: Annotated[
         str | None, typer.Option(help="Such as en or de. [default: the model decides]", show_default=False)
     ] = None,
+    room: Annotated[
+        str | None,
+        typer.Option(help="Publish the captions in this room, such as board-301.", show_default=False),
+    ] = None,
+    speaker: Annotated[
+        str | None,
+        typer.Option(help="Name shown in the room. [default: the certificate's]", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each event.")] = False,
     partials: Annotated[
         bool | None,
@@ -115,7 +125,7 @@ def transcribe(
         partials = out.is_terminal and not (fast or as_json or trace)
     try:
         tls = client_tls(certs or state_dir(None) / "certs", ca, cert, key)
-        settings = Settings(url, tls, language, fast, partials, as_json, trace)
+        settings = Settings(url, tls, language, fast, partials, as_json, trace, room, speaker)
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
         _print_error(errors, exc)
@@ -190,8 +200,11 @@ async def _transcribe_once(
         sample_rate=recording.sample_rate_hz,
         channels=recording.channels,
         language=settings.language,
-        partials=settings.partials,
+        # Without partials the room's readers would have none either.
+        partials=settings.partials or settings.room is not None,
         trace=settings.trace,
+        room=settings.room,
+        speaker=settings.speaker,
         on_connection=lambda state: errors.print(
             f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
         ),

@@ -15,15 +15,21 @@ The events are the structs of the protocol's schema, ``stream_server.dialects.sc
 from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
 from stream_server.client.pacing import Pace
 from stream_server.client.reconnect import ConnectionState, Reconnect
+from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.dialects.schema import (
     EndpointingObject,
     FinalEvent,
     FinishedEvent,
     FlushedEvent,
+    JoinedEvent,
     LagEvent,
     LimitsObject,
     PartialEvent,
+    RoomFinalEvent,
+    RoomPartialEvent,
+    SourceJoinedEvent,
+    SourceLeftEvent,
     SpeechStartedEvent,
     StartedEvent,
     WarningEvent,
@@ -40,11 +46,19 @@ __all__ = [
     "FinalEvent",
     "FinishedEvent",
     "FlushedEvent",
+    "Gap",
+    "JoinedEvent",
     "LagEvent",
     "LimitsObject",
     "Pace",
     "PartialEvent",
     "Reconnect",
+    "RoomEvent",
+    "RoomFinalEvent",
+    "RoomPartialEvent",
+    "RoomReader",
+    "SourceJoinedEvent",
+    "SourceLeftEvent",
     "SpeechStartedEvent",
     "StartedEvent",
     "WarningEvent",

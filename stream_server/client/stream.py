@@ -61,6 +61,8 @@ async def connect(
     task: str = "transcribe",
     partials: bool = True,
     trace: bool = False,
+    room: str | None = None,
+    speaker: str | None = None,
     endpointing: schema.EndpointingObject | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
@@ -82,6 +84,8 @@ async def connect(
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
         trace: Whether partials and finals tell where the time went.
+        room: Publish the captions in this room as well.
+        speaker: Under this name; None takes the certificate's.
         endpointing: Where utterances end; None leaves it to the server.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
@@ -100,6 +104,8 @@ async def connect(
         task=task,
         partials=partials,
         trace=trace,
+        room=room,
+        speaker=speaker,
         endpointing=endpointing,
     )
     link, (_, first) = await open_link(url, tls, start, open_timeout_s)

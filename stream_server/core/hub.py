@@ -24,6 +24,7 @@ from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import ClientMessage, Numbered, Resume, SessionId, Start
 from stream_server.core.outbox import Outbox
 from stream_server.core.replay import ReplayLog
+from stream_server.core.rooms import Rooms
 from stream_server.core.session import Session, State
 from stream_server.core.settings import SessionSettings
 from stream_server.errors import (
@@ -160,6 +161,7 @@ class Hub:
         decoder: The engine.
         report_bug: Called inside the ``except`` of an exception nobody expected, to log it.
         watcher: Told what becomes of sessions.
+        rooms: Where sessions publish whose ``Start`` names a room; None refuses it.
         outbox_max: Durable events waiting for one client before it counts as not reading.
         outbox_wait_s: The same as a time.
         replay_max: Durable events of a session that are kept for a client that comes back.
@@ -174,6 +176,7 @@ class Hub:
         *,
         report_bug: Callable[[SessionId], None],
         watcher: Watcher,
+        rooms: Rooms | None = None,
         outbox_max: int = 256,
         outbox_wait_s: float = 10.0,
         replay_max: int = 512,
@@ -183,6 +186,7 @@ class Hub:
         self._scorer = scorer
         self._decoder = decoder
         self._report_bug = report_bug
+        self._rooms = rooms
         self._outbox_max = outbox_max
         self._outbox_wait_s = outbox_wait_s
         self._watcher = watcher
@@ -249,7 +253,7 @@ class Hub:
             self._detach(seat, now_s)
         else:
             seat.close_code = seat.close_code or close_code
-            self._remove(seat)
+            self._remove(seat, now_s)
 
     def _detach(self, seat: Seat, now_s: float) -> None:
         seat.detached_s = now_s
@@ -269,12 +273,14 @@ class Hub:
         error = ResumeExpired("the connection was not resumed in time; start another session")
         self._attempt(seat, lambda: seat.session.end(error, now_s), now_s)
         if seat.is_done:
-            self._remove(seat)
+            self._remove(seat, now_s)
 
-    def _remove(self, seat: Seat) -> None:
+    def _remove(self, seat: Seat, now_s: float) -> None:
         session_id = seat.session.id
         del self._seats[session_id]
         seat.session.disconnect()
+        if self._rooms is not None:
+            self._rooms.leave(session_id, now_s)
         self._scorer.withdraw(session_id)
         self._decoder.withdraw(session_id)
         self._held = deque(job for job in self._held if job.session != session_id)
@@ -287,7 +293,23 @@ class Hub:
             error = ProtocolViolation("this connection was opened to resume; start on one without ?resume")
             self._attempt(seat, lambda: seat.session.end(error, now_s), now_s)
         else:
-            self._attempt(seat, lambda: seat.session.receive(message, now_s), now_s)
+            self._attempt(seat, lambda: self._receive(seat, message, now_s), now_s)
+
+    def _receive(self, seat: Seat, message: ClientMessage, now_s: float) -> list[Action]:
+        if isinstance(message, Start) and seat.session.state is State.AWAITING_START:
+            try:
+                self._enter_room(seat.session.id, message, now_s)
+            except StreamError as error:
+                return seat.session.end(error, now_s)
+        return seat.session.receive(message, now_s)
+
+    def _enter_room(self, session_id: SessionId, start: Start, now_s: float) -> None:
+        if start.room is None:
+            return
+        if self._rooms is None:
+            raise NotSupported("this server has no rooms; leave start.room out")
+        assert start.speaker is not None, "whoever knows the identity names the speaker"
+        self._rooms.enter(session_id, start.room, start.speaker, now_s)
 
     def refuse(self, session_id: SessionId, error: StreamError, now_s: float) -> None:
         """A message that could not be read: end the session, its finals first."""
@@ -382,7 +404,7 @@ class Hub:
             if now_s - detached_s > self._settings.limits.resume_s:
                 self._expire(seat, now_s)
         elif seat.is_done:
-            self._remove(seat)
+            self._remove(seat, now_s)
 
     def _abandon(self, seat: Seat, now_s: float) -> None:
         """Give up a client that does not read."""
@@ -420,6 +442,8 @@ class Hub:
             match action:
                 case Send(numbered):
                     seat.send(numbered, now_s)
+                    if self._rooms is not None:
+                        self._rooms.publish(seat.session.id, numbered.event, now_s)
                 case Score(frames):
                     self._scorer.submit(seat.session.id, frames)
                 case Submit(job):

@@ -38,6 +38,10 @@ class Start:
     partials: bool = True
     trace: bool = False
     """Whether partials and finals tell where the time went."""
+    room: str | None = None
+    """Publish the captions there as well."""
+    speaker: str | None = None
+    """Under this name; None leaves it to the owner of the session."""
     endpointing: Endpointing | None = None
     """Where utterances end; None leaves it to the server."""
 

@@ -1,7 +1,7 @@
 """``captions.v1`` on the wire to and from the messages of ``core``; the schema is ``schema.py``."""
 
 from dataclasses import asdict
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 
@@ -32,11 +32,19 @@ from stream_server.core.messages import (
     Task,
     Warned,
 )
+from stream_server.core.room_messages import (
+    ROOM_RULE,
+    SPEAKER_LENGTH_MAX,
+    is_room_name,
+    is_speaker_name,
+)
 from stream_server.dialects import schema
 from stream_server.errors import BadMessage, NotSupported, ProtocolViolation, TooLarge, UnsupportedAudio
 
 COMPLAINT_MAX = 200
 """Characters of a schema error that are told: it quotes names the client chose."""
+
+M = TypeVar("M")
 
 _decoder = msgspec.json.Decoder(schema.ClientText)
 _encoder = msgspec.json.Encoder()
@@ -52,20 +60,34 @@ def decode_client(data: str | bytes) -> ClientMessage | Resume:
         NotSupported: A reserved field, or an unknown preset.
         TooLarge: More than ``MESSAGE_BYTES_MAX`` bytes.
     """
-    n_bytes = len(data) if isinstance(data, bytes) else _utf8_bytes(data)
-    if n_bytes > schema.MESSAGE_BYTES_MAX:
-        raise TooLarge(f"a message may have {schema.MESSAGE_BYTES_MAX} bytes, this one has {n_bytes}")
-    if isinstance(data, bytes):
-        return Audio(data)
+    if isinstance(data, str):
+        return _to_core(read_text(data, _decoder))
+    _check_size(len(data))
+    return Audio(data)
+
+
+def read_text(text: str, decoder: msgspec.json.Decoder[M]) -> M:
+    """Read one text message by a schema.
+
+    Raises:
+        BadMessage: Not JSON, or cannot be UTF-8.
+        ProtocolViolation: An unknown type or field, or a value of the wrong type.
+        TooLarge: More than ``MESSAGE_BYTES_MAX`` bytes.
+    """
+    _check_size(_utf8_bytes(text))
     try:
-        message = _decoder.decode(data)
+        return decoder.decode(text)
     except msgspec.ValidationError as exc:
         raise ProtocolViolation(
             f"{str(exc)[:COMPLAINT_MAX]}; see docs/protocol.md for the fields of each type"
         ) from exc
     except (msgspec.DecodeError, RecursionError) as exc:
         raise BadMessage("a text message must be one JSON object") from exc
-    return _to_core(message)
+
+
+def _check_size(n_bytes: int) -> None:
+    if n_bytes > schema.MESSAGE_BYTES_MAX:
+        raise TooLarge(f"a message may have {schema.MESSAGE_BYTES_MAX} bytes, this one has {n_bytes}")
 
 
 def _utf8_bytes(text: str) -> int:
@@ -92,7 +114,7 @@ def _to_core(message: schema.ClientText) -> ClientMessage | Resume:
 
 
 def _start(message: schema.StartMessage) -> Start:
-    for name in ("words", "room", "hotwords", "prompt"):
+    for name in ("words", "hotwords", "prompt"):
         if getattr(message, name) not in (None, False):
             raise NotSupported(f"start.{name} is reserved and not offered by this server; leave it out")
     audio = AudioFormat(
@@ -102,14 +124,30 @@ def _start(message: schema.StartMessage) -> Start:
         task = Task(message.task)
     except ValueError as exc:
         raise ProtocolViolation("start.task must be transcribe or translate") from exc
+    _check_names(message)
     return Start(
         audio=audio,
         language=message.language,
         task=task,
         partials=message.partials,
         trace=message.trace,
+        room=message.room,
+        speaker=message.speaker,
         endpointing=_endpointing(message.endpointing),
     )
+
+
+def _check_names(message: schema.StartMessage) -> None:
+    if message.room is not None and not is_room_name(message.room):
+        raise ProtocolViolation(f"start.room: {ROOM_RULE}")
+    if message.speaker is None:
+        return
+    if message.room is None:
+        raise ProtocolViolation("start.speaker is the name shown in a room; give start.room too")
+    if not is_speaker_name(message.speaker):
+        raise ProtocolViolation(
+            f"start.speaker must be 1 to {SPEAKER_LENGTH_MAX} printable characters without spaces around them"
+        )
 
 
 def _endpointing(wanted: schema.EndpointingObject | None) -> Endpointing | None:

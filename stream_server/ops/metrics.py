@@ -19,6 +19,11 @@ class Metrics:
         self.sessions_ended = Counter(
             "stt_sessions_ended", "Sessions that ended, by close code", ["code"], registry=self.registry
         )
+        self.rooms = Gauge("stt_rooms_active", "Rooms now open", registry=self.registry)
+        self.room_readers = Gauge("stt_room_readers_active", "Readers now in rooms", registry=self.registry)
+        self.room_readers_ended = Counter(
+            "stt_room_readers_ended", "Readers that ended, by close code", ["code"], registry=self.registry
+        )
         self.sessions_detached = Gauge(
             "stt_sessions_detached",
             "Sessions waiting for a client whose connection broke",

@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -18,9 +18,19 @@ from websockets.exceptions import ConnectionClosed
 from certs.identity import Identity
 from stream_server.core.hops import Budget, budget_of
 from stream_server.core.hub import TAKEN_OVER, Hub, Owner, Seat
-from stream_server.core.messages import Final, Partial, Resume, ServerEvent, SessionId
+from stream_server.core.messages import (
+    ClientMessage,
+    Final,
+    Partial,
+    Resume,
+    ServerEvent,
+    SessionId,
+    Start,
+)
+from stream_server.core.policy import Policy
+from stream_server.core.room_messages import SPEAKER_LENGTH_MAX
 from stream_server.dialects import native
-from stream_server.errors import InternalError, StreamError
+from stream_server.errors import InternalError, NotAllowed, StreamError
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.gate import will_resume
@@ -65,11 +75,11 @@ Handle = Callable[[ServerConnection, Identity], Awaitable[None]]
 """Runs an admitted connection to its end."""
 
 
-def stream_handler(hub: Hub, metrics: Metrics) -> Handle:
+def stream_handler(hub: Hub, policy: Policy, metrics: Metrics) -> Handle:
     """What serves a connection of ``/v1/stream``."""
 
     async def handle(connection: ServerConnection, identity: Identity) -> None:
-        await StreamHandler(connection, identity, hub, metrics).run()
+        await StreamHandler(connection, identity, hub, policy, metrics).run()
 
     return handle
 
@@ -81,13 +91,18 @@ class StreamHandler:
         connection: After the upgrade.
         identity: Who it is.
         hub: Where the session lives.
+        policy: Tells into which rooms it may publish.
         metrics: What the hops of its captions are counted in.
     """
 
-    def __init__(self, connection: ServerConnection, identity: Identity, hub: Hub, metrics: Metrics) -> None:
+    def __init__(
+        self, connection: ServerConnection, identity: Identity, hub: Hub, policy: Policy, metrics: Metrics
+    ) -> None:
         self._connection = connection
         self._owner = Owner(identity.uri, identity.short)
         self._hub = hub
+        self._identity = identity
+        self._policy = policy
         self._metrics = metrics
         self._to_write = asyncio.Event()
         self._to_read = asyncio.Event()
@@ -143,7 +158,7 @@ class StreamHandler:
             if self._seat.is_done:
                 continue
             try:
-                message = native.decode_client(data)
+                message = self._authorised(native.decode_client(data))
             except StreamError as error:
                 self._hub.refuse(self._seat.session.id, error, time.monotonic())
                 continue
@@ -151,6 +166,18 @@ class StreamHandler:
                 self._seat = self._hub.resume(self._seat, message, time.monotonic())
             else:
                 self._hub.receive(self._seat.session.id, message, time.monotonic())
+
+    def _authorised(self, message: ClientMessage | Resume) -> ClientMessage | Resume:
+        """The message, its speaker named, if this identity may publish in the room that it names.
+
+        Raises:
+            NotAllowed: It may not.
+        """
+        if not isinstance(message, Start) or message.room is None:
+            return message
+        if not self._policy.may_publish(self._identity.path, message.room):
+            raise NotAllowed("this certificate may not publish in that room; the policy names those it may")
+        return replace(message, speaker=message.speaker or self._identity.name[:SPEAKER_LENGTH_MAX])
 
     async def _write(self) -> None:
         """Until the session is done and everything it said is written."""

@@ -5,138 +5,191 @@ line in the log with the reason and the address.
 """
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
-from typing import Protocol
 
-import msgspec
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from certs.identity import Identity, IdentityError, identity_from_der
-from stream_server.core.admission import Admission, Refused
+from stream_server.core.admission import Admission
 from stream_server.core.policy import Policy, Right
+from stream_server.core.rooms import Rooms
 from stream_server.dialects import schema
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.responses import (
+    Admitted,
+    Health,
+    Pages,
+    Refusal,
+    address_of,
+    bad_room_name,
+    health_response,
+    json_response,
+    not_a_get,
+    not_an_upgrade,
+    not_found,
+    page_response,
+    refuse,
+    room_in,
+    too_many,
+)
 
 _log = logging.getLogger(__name__)
 
-RIGHT_OF_PATH = {schema.PATH: Right.STREAM}
-"""What a client must be allowed to do to open a socket there."""
-
-
-class Health(Protocol):
-    """Whether the server can do its work."""
-
-    def is_ready(self) -> bool:
-        """The engine answers and the server is not stopping."""
+WHOAMI_PATH = "/v1/whoami"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why a request gets no upgrade."""
+class StreamDoor:
+    """What is behind ``/v1/stream``."""
 
-    status: HTTPStatus
-    code: str
-    message: str
-    retry_after_s: int | None = None
+    admission: Admission
+    serve: Callable[[ServerConnection, Identity], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomDoor:
+    """What is behind ``/v1/rooms/NAME``."""
+
+    admission: Admission
+    rooms: Rooms
+    serve: Callable[[ServerConnection, str, str], Awaitable[None]]
+    """Takes the connection, the room's name, and what stands for the reader in logs."""
 
 
 class Gate:
-    """Decides about requests; admitted identities must be released when their connection ends."""
+    """Decides about requests of clients that have a certificate.
+
+    Args:
+        streams: Where sources go.
+        readers: Where readers go.
+        policy: Who may do what.
+        trust_domain: Of the names in certificates.
+        health: Asked by ``/healthz``.
+        metrics: What refusals are counted in.
+        pages: What browsers may load; None for nothing.
+    """
 
     def __init__(
-        self, admission: Admission, policy: Policy, trust_domain: str, health: Health, metrics: Metrics
+        self,
+        streams: StreamDoor,
+        readers: RoomDoor,
+        policy: Policy,
+        trust_domain: str,
+        health: Health,
+        metrics: Metrics,
+        pages: Pages | None = None,
     ) -> None:
-        self._admission = admission
+        self._streams = streams
+        self._readers = readers
         self._policy = policy
         self._trust_domain = trust_domain
         self._health = health
         self._metrics = metrics
+        self._pages = pages
 
-    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Response | Identity:
-        """The identity whose upgrade goes ahead, or the response that ends the connection."""
+    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Response | Admitted:
+        """What serves the connection after its upgrade, or the response that ends it."""
         path = request.path.partition("?")[0]
         if path == "/healthz" and request.method in ("GET", "HEAD"):
             return health_response(connection, ready=self._health.is_ready())
+        if (page := page_response(request, path, self._pages)) is not None:
+            return page
         decision = self._decide(connection, request, path, now_s)
-        if isinstance(decision, Identity):
+        if not isinstance(decision, Refusal):
             return decision
         _log.warning(
             "request_refused",
             extra=fields(reason=decision.code, status=decision.status.value, address=address_of(connection)),
         )
         self._metrics.refused.labels(reason=decision.code).inc()
-        return _refuse(connection, decision)
-
-    def release(self, identity: Identity) -> None:
-        """The connection of an admitted identity has ended."""
-        self._admission.release(identity.uri)
-
-    def _admit(self, identity: Identity, now_s: float, *, resumes: bool) -> Refused | None:
-        if resumes:
-            return self._admission.admit_resuming(identity.uri, now_s)
-        return self._admission.admit(identity.uri, now_s)
+        return refuse(decision)
 
     def _decide(
         self, connection: ServerConnection, request: Request, path: str, now_s: float
-    ) -> Identity | Refusal:
-        right = RIGHT_OF_PATH.get(path)
-        if right is None:
-            return Refusal(HTTPStatus.NOT_FOUND, "not_found", f"nothing is here; streams go to {schema.PATH}")
-        if problem := _not_an_upgrade(request):
+    ) -> Response | Admitted | Refusal:
+        room = room_in(path)
+        if problem := _problem(request, path, room):
             return problem
         try:
             identity = identity_from_der(_peer_certificate(connection), self._trust_domain)
         except IdentityError as exc:
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(exc))
-        if not self._policy.allows(identity.path, right):
-            message = f"this certificate's role may not {right.value}; ask for one of role source"
+        if path == WHOAMI_PATH:
+            return self._tell_identity(identity)
+        if path == schema.ROOMS_PATH:
+            return self._list_rooms(identity)
+        if room is not None:
+            return self._admit_reader(identity, room, now_s)
+        return self._admit_stream(identity, now_s, resumes=will_resume(request))
+
+    def _admit_stream(self, identity: Identity, now_s: float, *, resumes: bool) -> Admitted | Refusal:
+        if not self._policy.allows(identity.path, Right.STREAM):
+            message = "this certificate's role may not stream; ask for one of role source"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
-        refused = self._admit(identity, now_s, resumes=will_resume(request))
+        door = self._streams
+        admit = door.admission.admit_resuming if resumes else door.admission.admit
+        refused = admit(identity.uri, now_s)
         if refused is not None:
-            status = HTTPStatus(refused.status)
-            code = "too_many" if status is HTTPStatus.TOO_MANY_REQUESTS else refused.error.code
-            return Refusal(status, code, str(refused.error), refused.retry_after_s)
-        return identity
+            return too_many(refused)
+        return Admitted(
+            lambda connection: door.serve(connection, identity), partial(door.admission.release, identity.uri)
+        )
+
+    def _admit_reader(self, identity: Identity, room: str, now_s: float) -> Admitted | Refusal:
+        if not self._policy.may_read(identity.path, room):
+            message = "this certificate may not read this room; ask whoever runs the server for the right to"
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+        door = self._readers
+        refused = door.admission.admit(identity.uri, now_s)
+        if refused is not None:
+            return too_many(refused)
+        return Admitted(
+            lambda connection: door.serve(connection, room, identity.short),
+            partial(door.admission.release, identity.uri),
+        )
+
+    def _list_rooms(self, identity: Identity) -> Response:
+        """The rooms that are open and that this identity may read."""
+        rooms = [
+            {"room": room.name, "sources": room.n_sources, "readers": room.n_readers}
+            for room in self._readers.rooms
+            if self._policy.may_read(identity.path, room.name)
+        ]
+        return json_response(HTTPStatus.OK, {"rooms": rooms})
+
+    def _tell_identity(self, identity: Identity) -> Response:
+        """Who the asking client is to this server, and what it may do."""
+        rule = self._policy.rule_for(identity.path)
+        return json_response(
+            HTTPStatus.OK,
+            {
+                "identity": identity.path,
+                "fingerprint": identity.short,
+                "expires": identity.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "rights": sorted(right.value for right in rule.rights),
+                "publish": list(rule.publish),
+                "read": list(rule.read),
+            },
+        )
+
+
+def _problem(request: Request, path: str, room: str | None) -> Refusal | None:
+    """What is wrong with a request, whoever asks."""
+    if path in (schema.ROOMS_PATH, WHOAMI_PATH):
+        return not_a_get(request, path)
+    if room is not None:
+        return bad_room_name(room) or not_an_upgrade(request, path)
+    return not_an_upgrade(request, path) if path == schema.PATH else not_found()
 
 
 def will_resume(request: Request) -> bool:
     """Whether the client has said that it goes on with a session, which has its place."""
     return request.path.partition("?")[2] == schema.RESUME_QUERY
-
-
-def _not_an_upgrade(request: Request) -> Refusal | None:
-    if request.method != "GET" or "websocket" not in request.headers.get("Upgrade", "").lower():
-        message = f"{schema.PATH} takes WebSocket connections only"
-        return Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message)
-    if "Origin" in request.headers:
-        # Browsers attach a client certificate to cross-site sockets too; no page of ours streams yet.
-        return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", "web pages may not open streams here")
-    offered = request.headers.get_all("Sec-WebSocket-Protocol")
-    if schema.SUBPROTOCOL not in {name.strip() for line in offered for name in line.split(",")}:
-        message = f"offer the WebSocket subprotocol {schema.SUBPROTOCOL}"
-        return Refusal(HTTPStatus.BAD_REQUEST, "subprotocol_required", message)
-    return None
-
-
-def health_response(connection: ServerConnection, *, ready: bool) -> Response:
-    """200 or 503, and nothing that tells about the server."""
-    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return connection.respond(status, "ok\n" if ready else "not ready\n")
-
-
-def _refuse(connection: ServerConnection, refusal: Refusal) -> Response:
-    body = msgspec.json.encode({"code": refusal.code, "message": refusal.message}).decode()
-    response = connection.respond(refusal.status, body + "\n")
-    del response.headers["Content-Type"]
-    response.headers["Content-Type"] = "application/json"
-    if refusal.retry_after_s is not None:
-        response.headers["Retry-After"] = str(refusal.retry_after_s)
-    if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
-        response.headers["Upgrade"] = "websocket"
-    return response
 
 
 def _peer_certificate(connection: ServerConnection) -> bytes:
@@ -145,9 +198,3 @@ def _peer_certificate(connection: ServerConnection) -> bytes:
     der = tls.getpeercert(binary_form=True)
     assert isinstance(der, bytes), "TLS admits nobody without a certificate"
     return der
-
-
-def address_of(connection: ServerConnection) -> str:
-    """The peer's address, for logs."""
-    peer = connection.transport.get_extra_info("peername")
-    return str(peer[0]) if peer else "unknown"

@@ -9,7 +9,9 @@ import contextlib
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -18,14 +20,13 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from certs.identity import Identity
 from certs.tls import refusal_alert, refusal_reason
 from stream_server.dialects import schema
 from stream_server.errors import ConfigError
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.connection import PING_S, Handle, StreamConnection
-from stream_server.transport.gate import Gate
+from stream_server.transport.connection import PING_S, StreamConnection
+from stream_server.transport.responses import Admitted, Doorkeeper
 from stream_server.transport.tls import SwappableContext
 
 _log = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ RECEIVE_BYTES_MAX = 2 * schema.MESSAGE_BYTES_MAX
 websockets closes with 1009 while the message is still arriving."""
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
-    """Bind every address of ``host``, not yet listening.
+def bind(host: str, port: int, section: str = "server") -> list[socket.socket]:
+    """Bind every address of ``host``, not yet listening; errors name the keys of ``section``.
 
     Raises:
         ConfigError: The address is not ours, or the port is in use; names both.
@@ -52,7 +53,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
     try:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as exc:
-        raise ConfigError(f"server.host {host!r} is not an address: {exc.strerror}") from exc
+        raise ConfigError(f"{section}.host {host!r} is not an address: {exc.strerror}") from exc
     sockets: list[socket.socket] = []
     for family, kind, protocol, _, address in dict.fromkeys(infos):
         sock = socket.socket(family, kind, protocol)
@@ -65,7 +66,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         except OSError as exc:
             for opened in [sock, *sockets]:
                 opened.close()
-            hint = "; set another server.port or --port" if exc.errno == 98 else ""
+            option = " or --port" if section == "server" else ""
+            hint = f"; set another {section}.port{option}" if exc.errno == 98 else ""
             raise ConfigError(f"cannot bind {host} port {port}: {exc.strerror}{hint}") from exc
         sockets.append(sock)
     return sockets
@@ -77,10 +79,10 @@ class Listener:
     Args:
         sockets: From ``bind``; owned by the listener.
         context: Swappable; whatever is current serves the next handshake.
-        gate: Decides about each request.
-        handle: Runs an admitted connection to its end.
+        gate: Decides about each request, and says what serves it.
         metrics: What is counted in.
         handshakes_max: TLS handshakes under way at once; more are cut off.
+        handshakes_per_address: The same for one address; None leaves it to ``handshakes_max``.
         handshake_s: How long one may take.
     """
 
@@ -88,23 +90,25 @@ class Listener:
         self,
         sockets: Sequence[socket.socket],
         context: SwappableContext,
-        gate: Gate,
-        handle: Handle,
+        gate: Doorkeeper,
         metrics: Metrics,
         *,
         handshakes_max: int,
         handshake_s: float,
+        handshakes_per_address: int | None = None,
     ) -> None:
         self._sockets = sockets
         self._context = context
         self._gate = gate
-        self._handle = handle
         self._metrics = metrics
         self._handshakes_max = handshakes_max
+        self._handshakes_per_address = handshakes_per_address or handshakes_max
         self._handshake_s = handshake_s
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
-        self._identities: dict[ServerConnection, Identity] = {}
+        self._addresses: Counter[str] = Counter()
+        """Handshakes under way from each address."""
+        self._admitted: dict[ServerConnection, Admitted] = {}
         self.handler_tasks: set[asyncio.Task[None]] = set()
         """Connections being served. websockets' connection adds its task here itself."""
 
@@ -155,13 +159,25 @@ class Listener:
                 _log.error("accept_failed", extra=fields(error=exc.strerror))
                 await asyncio.sleep(0.1)
                 continue
-            if len(self._handshakes) >= self._handshakes_max:
+            if not self._has_room_for(address[0]):
                 self._refuse(address[0], "too_many_handshakes")
                 accepted.close()
                 continue
+            self._addresses[address[0]] += 1
             task = asyncio.create_task(self._secure(accepted, address[0]))
             self._handshakes.add(task)
-            task.add_done_callback(self._handshakes.discard)
+            task.add_done_callback(partial(self._forget_handshake, address[0]))
+
+    def _has_room_for(self, address: str) -> bool:
+        """Whether one more handshake may be under way."""
+        is_free = len(self._handshakes) < self._handshakes_max
+        return is_free and self._addresses[address] < self._handshakes_per_address
+
+    def _forget_handshake(self, address: str, task: asyncio.Task[None]) -> None:
+        self._handshakes.discard(task)
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
 
     async def _secure(self, sock: socket.socket, address: str) -> None:
         """TLS for one socket; on success the connection has a task of its own."""
@@ -207,15 +223,15 @@ class Listener:
             if connection.protocol.state is State.OPEN:
                 connection.start_keepalive()
                 async with connection:
-                    await self._handle(connection, self._identities[connection])
+                    await self._admitted[connection].serve(connection)
         except TimeoutError:
             _log.warning("request_timed_out")
         except Exception:
             _log.exception("connection_failed")
         finally:
-            identity = self._identities.pop(connection, None)
-            if identity is not None:
-                self._gate.release(identity)
+            admitted = self._admitted.pop(connection, None)
+            if admitted is not None:
+                admitted.release()
             connection.transport.abort()
             task = asyncio.current_task()
             assert task is not None
@@ -225,5 +241,5 @@ class Listener:
         decision = self._gate.respond(connection, request, time.monotonic())
         if isinstance(decision, Response):
             return decision
-        self._identities[connection] = decision
+        self._admitted[connection] = decision
         return None

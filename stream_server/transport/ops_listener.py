@@ -7,7 +7,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.gate import Health, health_response
+from stream_server.transport.responses import Health, health_response
 
 HOST = "127.0.0.1"
 

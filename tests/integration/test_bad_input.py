@@ -26,7 +26,7 @@ MISTAKES: dict[str, tuple[list[Any], str, int]] = {
     "encoding not known": ([{**START, "encoding": "mp3"}], "unsupported_audio", 1003),
     "rate too low": ([{**START, "sample_rate": 4000}], "unsupported_audio", 1003),
     "three channels": ([{**START, "channels": 3}], "unsupported_audio", 1003),
-    "reserved field": ([{**START, "room": "board"}], "not_supported", 1003),
+    "reserved field": ([{**START, "endpointing": "fast"}], "not_supported", 1003),
     "words": ([{**START, "words": True}], "not_supported", 1003),
     "resume of nothing": ([{"type": "resume", "session": "x", "event": 1}], "unknown_session", 1008),
     "resume after start": (
@@ -89,7 +89,7 @@ async def until_empty(server: LiveServer) -> None:
     await server.until(lambda: not len(server.app._hub) and not server.app._listener.handler_tasks)
     await server.until(lambda: not server.app._vad._waiting and not server.app._vad._slots)
     assert server.app._engine.n_waiting == 0
-    assert not server.app._listener._identities
+    assert not server.app._listener._admitted
 
 
 def ended_codes(server: LiveServer) -> dict[str, float]:

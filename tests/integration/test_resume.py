@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -238,7 +239,7 @@ async def test_the_client_says_why_a_session_cannot_go_on(pki: Pki, source: Clie
     with live_server(pki) as server:
         async with connect(server.url, tls=tls, reconnect=AT_ONCE) as stream:
             seat = await asyncio.to_thread(_only_seat, server)
-            server.loop.call_soon_threadsafe(server.app._hub._remove, seat)
+            server.loop.call_soon_threadsafe(server.app._hub._remove, seat, time.monotonic())
             stream._link.websocket.transport.abort()
             with pytest.raises(CaptionError) as caught:
                 await anext(stream)

@@ -175,7 +175,7 @@ def test_the_state_folder_is_made_with_its_parts_for_the_owner_only(tmp_path: Pa
     config.prepare_state(tmp_path / "state")
     config.prepare_state(tmp_path / "state")
     made = sorted(path.name for path in (tmp_path / "state").iterdir())
-    assert made == ["audit", "certs", "history", "models"]
+    assert made == ["audit", "certs", "guests", "history", "models"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "state").iterdir())
 
 

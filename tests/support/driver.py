@@ -342,7 +342,7 @@ class FakeWatcher:
 class HubWorld:
     """A hub over fake stages."""
 
-    def __init__(self, settings: SessionSettings = SETTINGS, **options: float) -> None:
+    def __init__(self, settings: SessionSettings = SETTINGS, **options: object) -> None:
         self.now_s = 1_000.0
         self.watcher = FakeWatcher()
         self.scorer = FakeScorer()

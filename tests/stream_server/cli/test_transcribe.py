@@ -95,6 +95,15 @@ async def test_the_server_is_told_format_and_language(pki: Pki, client: ClientPa
         assert len(fake.sessions[0].audio) == 1600 * 2 * 2
 
 
+async def test_a_room_gets_partials_though_the_terminal_shows_none(
+    pki: Pki, client: ClientPair, tmp_path: Path
+) -> None:
+    async with fake_server(pki, client, silence) as fake:
+        await Run()(fake, [talk(tmp_path)], room="hall", speaker="Anna", is_fast=True)
+        asked = {"room": "hall", "speaker": "Anna", "partials": True}
+        assert asked.items() <= {"partials": True, **fake.sessions[0].start}.items()
+
+
 async def test_silence_is_no_error_and_is_told(pki: Pki, client: ClientPair, tmp_path: Path) -> None:
     run = await transcribed(pki, client, [talk(tmp_path)], silence)
     assert run.out.getvalue() == ""

@@ -62,6 +62,8 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         "task": message.task.value,
         "partials": message.partials,
         **({"trace": True} if message.trace else {}),
+        "room": message.room,
+        "speaker": message.speaker,
         "endpointing": None if message.endpointing is None else dataclasses.asdict(message.endpointing),
     }
 
@@ -140,7 +142,9 @@ def test_every_encoding_is_accepted() -> None:
         ('{"type":"start","task":"sing"}', ProtocolViolation, "transcribe or translate"),
         ('{"type":"start","encoding":"opus"}', UnsupportedAudio, "pcm_s16le, pcm_f32le, mulaw, alaw"),
         ('{"type":"start","sample_rate":1}', UnsupportedAudio, "8000 to 48000"),
-        ('{"type":"start","room":"x"}', NotSupported, "start.room"),
+        ('{"type":"start","room":"X"}', ProtocolViolation, "start.room: a room's name is"),
+        ('{"type":"start","speaker":"Anna"}', ProtocolViolation, "give start.room too"),
+        ('{"type":"start","room":"x","speaker":" "}', ProtocolViolation, "start.speaker must be"),
         ('{"type":"start","endpointing":{"preset":"x"}}', NotSupported, "captions, dictation, telephone"),
         (
             '{"type":"start","endpointing":{"silence_ms":6}}',

@@ -14,7 +14,9 @@ import pytest
 from stream_server.config import Config
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.messages import Finish, KeepAlive, Start
+from stream_server.core.room_messages import Read
 from stream_server.dialects import native, schema
+from stream_server.dialects.room_wire import decode_reader
 from stream_server.errors import StreamError
 from vad.config import PRESETS
 
@@ -58,17 +60,14 @@ def test_a_stale_document_is_told_and_written_anew(
 
 
 def test_every_message_field_and_error_is_in_the_document() -> None:
-    structs = [
-        *get_args(schema.ClientText),
-        *get_args(schema.ServerText),
-        schema.EndpointingObject,
-        schema.LimitsObject,
-    ]
-    for struct in structs:
+    streams = [*get_args(schema.ClientText), *get_args(schema.ServerText)]
+    rooms = [*get_args(schema.ReaderText), *get_args(schema.RoomText)]
+    for struct in (*streams, *rooms, schema.EndpointingObject, schema.LimitsObject, schema.SourceObject):
         for field in msgspec.structs.fields(struct):
             assert f"| `{field.name}` |" in DOCUMENT
-    for struct in structs[:-2]:
-        assert f"\n### `{struct.__struct_config__.tag}`\n" in DOCUMENT
+    for structs, level in ((streams, "###"), (rooms, "####")):
+        for struct in structs:
+            assert f"\n{level} `{struct.__struct_config__.tag}`\n" in DOCUMENT
     for error in StreamError.__subclasses__():
         assert f"| `{error.code}` | {error.close_code} |" in DOCUMENT
     assert schema.SUBPROTOCOL in DOCUMENT
@@ -96,6 +95,17 @@ def test_the_example_session_is_one_that_the_server_could_have() -> None:
     assert lines[-1] == "← close 1000"
 
 
+def test_the_example_reader_reads_what_a_room_could_say() -> None:
+    lines = example("reader").splitlines()
+    assert isinstance(decode_reader(lines[0][2:]), Read)
+    events = [msgspec.json.decode(line[2:], type=schema.RoomText) for line in lines[1:]]
+    assert [msgspec.json.encode(event).decode() for event in events] == [line[2:] for line in lines[1:]]
+    joined = events[0]
+    assert isinstance(joined, schema.JoinedEvent)
+    durable = [event for event in events if isinstance(event, schema.RoomDurableStruct)]
+    assert [event.event for event in durable] == list(range(joined.first, joined.first + len(durable)))
+
+
 def test_the_example_client_knows_nothing_of_the_project() -> None:
     code = example("plain-client")
     compile(code, "plain-client", "exec")
@@ -104,7 +114,13 @@ def test_the_example_client_knows_nothing_of_the_project() -> None:
 
 
 def test_the_numbers_in_the_prose_are_the_defaults() -> None:
-    limits = Config().limits
+    limits, rooms = Config().limits, Config().rooms
+    readers = f"may have {rooms.readers_per_identity} readers open and connect {rooms.connects_per_minute}"
+    assert readers in " ".join(DOCUMENT.split())
+    assert f"({rooms.history_events} events, 1 MiB and one" in DOCUMENT
+    assert (rooms.history_bytes, rooms.history_s) == (1024 * 1024, 3600)
+    assert f"forgotten {rooms.grace_s:g} s after the room's last source has left" in DOCUMENT
+    assert f"leaves an event unread for {limits.unread_s:g} s" in DOCUMENT
     assert f"`limits.ahead_seconds` ({limits.ahead_s:g})" in DOCUMENT
     assert f"`limits.idle_seconds` ({limits.idle_s:g})" in DOCUMENT
     assert f"unread for {limits.unread_s:g} s, or more than {limits.unread_events} of them" in DOCUMENT

@@ -1,0 +1,144 @@
+"""``stream-server link``: let people without a certificate read one room for a time."""
+
+import re
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from stream_server.config import Config, find_config, load_config, state_dir
+from stream_server.core.guests import Link, sign_link
+from stream_server.core.room_messages import ROOM_RULE, is_room_name
+from stream_server.errors import ConfigError
+from stream_server.guest_links import GuestLinks
+
+_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+LIFETIME_S_MAX = 31 * _SECONDS["d"]
+
+
+def link(
+    room: Annotated[
+        str | None, typer.Argument(help="Room that may be read, such as board-301.", show_default=False)
+    ] = None,
+    lifetime: Annotated[
+        str, typer.Option("--for", help="How long: 30m, 8h or 2d; 31d at most.", metavar="TIME")
+    ] = "8h",
+    show: Annotated[bool, typer.Option("--list", help="List the links that are in force.")] = False,
+    revoke: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="End a link; who reads by it is cut off.", show_default=False),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml."),
+    ] = None,
+    state_dir_option: Annotated[
+        Path | None,
+        typer.Option(
+            "--state-dir",
+            help="Folder of the server; else $STREAM_SERVER_STATE, else ~/.local/share/stream-server.",
+        ),
+    ] = None,
+) -> None:
+    """Make a link by which guests, without a certificate, read one room.
+
+    Whoever has the link may read the room until it ends: give it to those only who may. The server needs
+    `enabled = true` in the section [guest] of its configuration, and takes links in and out while it runs.
+    """
+    out = Console(highlight=False, soft_wrap=True)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    now_s = int(time.time())
+    try:
+        if [room is not None, show, revoke is not None].count(True) != 1:
+            raise ConfigError("give a ROOM to make a link, or --list, or --revoke ID")
+        settings = load_config(find_config(config), {})
+        links = GuestLinks(state_dir(state_dir_option))
+        if room is not None:
+            _make(links, settings, room, lifetime, now_s, out, errors)
+        elif revoke is not None:
+            ended = links.revoke(revoke)
+            out.print(f"link {ended.id} to {ended.room} is revoked; who reads by it is cut off")
+        else:
+            _list(links, now_s, out)
+    except ConfigError as exc:
+        errors.print("error:", style="red", end=" ")
+        errors.print(str(exc), markup=False)
+        raise typer.Exit(1) from exc
+
+
+def _make(
+    links: GuestLinks,
+    settings: Config,
+    room: str,
+    lifetime: str,
+    now_s: int,
+    out: Console,
+    errors: Console,
+) -> None:
+    if not is_room_name(room):
+        raise ConfigError(f"{room!r} cannot be a room: {ROOM_RULE}")
+    made = links.add(room, parse_lifetime(lifetime), now_s)
+    out.print(f"{guest_url(settings)}/room/{room}#link={sign_link(links.key(), made)}", markup=False)
+    errors.print(
+        f"Whoever has this address may read the room {room} until {_moment(made.expires)}."
+        f" To end it before: stream-server link --revoke {made.id}",
+        style="dim",
+    )
+    if not settings.guest.enabled:
+        errors.print(
+            "The guest listener is off: set enabled = true in the section [guest] of the configuration.",
+            style="yellow",
+            markup=False,
+        )
+    elif settings.guest.url is None:
+        errors.print(
+            "If visitors reach the server under another address, set guest.url in the configuration.",
+            style="yellow",
+        )
+
+
+def parse_lifetime(text: str) -> int:
+    """Seconds of ``30m``, ``8h`` or ``2d``.
+
+    Raises:
+        ConfigError: Another form, or too long.
+    """
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([mhd])", text)
+    seconds = int(found[1]) * _SECONDS[found[2]] if found else 0
+    if not 0 < seconds <= LIFETIME_S_MAX:
+        raise ConfigError(f"--for {text} is no time: give such as 30m, 8h or 2d; 31d at most")
+    return seconds
+
+
+def guest_url(settings: Config) -> str:
+    """How visitors reach the guest listener, without a slash at the end."""
+    guest = settings.guest
+    if guest.url is not None:
+        return guest.url.rstrip("/")
+    is_local = guest.host in ("0.0.0.0", "::", "127.0.0.1", "::1")  # noqa: S104  a comparison
+    host = "localhost" if is_local else guest.host
+    return f"https://{f'[{host}]' if ':' in host else host}:{guest.port}"
+
+
+def _list(links: GuestLinks, now_s: int, out: Console) -> None:
+    in_force = [one for one in links.links() if one.expires > now_s and not one.revoked]
+    if not in_force:
+        out.print("no link is in force")
+        return
+    table = Table("id", "room", "made", "ends", box=None, pad_edge=False)
+    for one in sorted(in_force, key=_end):
+        table.add_row(one.id, one.room, _moment(one.issued), _moment(one.expires))
+    out.print(table)
+
+
+def _end(one: Link) -> int:
+    return one.expires
+
+
+def _moment(unix_s: int) -> str:
+    """Local time, to the minute."""
+    return f"{datetime.fromtimestamp(unix_s).astimezone():%Y-%m-%d %H:%M}"

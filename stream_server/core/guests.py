@@ -1,0 +1,205 @@
+"""Guests: who holds a link may read one room until the link ends.
+
+A *link* is made by the operator and given to a person; a *token* is what its page exchanges it for, lives
+15 minutes, and is shown when connecting. Both are signed statements in the compact form of JWS (RFC 7515)
+with EdDSA (RFC 8037), as JSON Web Tokens, and each is good for its own audience only. The header is a
+constant that must match to the byte: what cannot be chosen cannot be confused.
+
+A link also stands in the server's list of links; one that is not there, or was revoked there, opens nothing,
+whatever its signature.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from stream_server.core.room_messages import Read
+from stream_server.core.rooms import Reader
+from stream_server.errors import LinkExpired, NotAllowed, StreamServerError
+
+TOKEN_S = 900
+"""How long a token may be used to connect."""
+SIGNED_LENGTH_MAX = 1_024
+"""Characters of a link or token; ours are about 250."""
+
+_LINK_AUDIENCE = "stream-server guest link"
+_TOKEN_AUDIENCE = "stream-server guest token"  # noqa: S105  a name, not a secret
+
+
+class NotSigned(StreamServerError):
+    """Raised when a text is no link or token of this server."""
+
+
+class Link(msgspec.Struct, frozen=True):
+    """The right to read one room for a time, as the server's list keeps it."""
+
+    id: str
+    """Names the link to the operator; opens nothing by itself."""
+    room: str
+    issued: int
+    """Seconds since 1970, as below."""
+    expires: int
+    revoked: bool = False
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    """What is signed; names as in RFC 7519."""
+
+    aud: str
+    jti: str
+    """The link's id."""
+    exp: int
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a link is exchanged for."""
+
+    token: str
+    expires_s: int
+    """From now, as below."""
+    link: Link
+    link_expires_s: int
+
+
+def sign_link(key: Ed25519PrivateKey, link: Link) -> str:
+    """The text that goes behind the ``#`` of a link's URL."""
+    return _sign(key, _Claims(_LINK_AUDIENCE, link.id, link.expires, link.room))
+
+
+class Guests:
+    """Exchanges links for tokens, lets readers in by them, and ends those whose link is over.
+
+    It is the ``Admittance`` of the guest listener. One thread.
+
+    Args:
+        key: Signs links and tokens.
+        unix_s: Gives the wall clock's time.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey, unix_s: Callable[[], float]) -> None:
+        self._key = key
+        self._unix_s = unix_s
+        self._links: dict[str, Link] = {}
+        self._readers: dict[Reader, str] = {}
+
+    def set_links(self, links: Iterable[Link]) -> None:
+        """Take the list of all links, in place of the one before."""
+        self._links = {link.id: link for link in links}
+
+    def exchange(self, signed: str) -> Grant:
+        """Give a token for a link.
+
+        Raises:
+            NotSigned: It is no link of this server.
+            LinkExpired: It is over or was revoked.
+        """
+        link = self._link_of(_verify(self._key, signed, _LINK_AUDIENCE))
+        now_s = int(self._unix_s())
+        expires = min(now_s + TOKEN_S, link.expires)
+        token = _sign(self._key, _Claims(_TOKEN_AUDIENCE, link.id, expires, link.room))
+        return Grant(token, expires - now_s, link, link.expires - now_s)
+
+    def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
+        """Let a reader in whose token is good for this room.
+
+        Raises:
+            NotAllowed: No token, or one that is not good, or not for this room.
+            LinkExpired: The link behind the token is over or was revoked.
+            StreamError: Whatever ``reader_of`` raises.
+        """
+        link = self._link_behind(read.token, room)
+        reader = reader_of()
+        self._readers[reader] = link.id
+        return reader
+
+    def part(self, reader: Reader) -> None:
+        """A reader that was let in has gone."""
+        del self._readers[reader]
+
+    def tick(self) -> None:
+        """About once a second: end the readers whose link is over or was revoked."""
+        for reader, link_id in self._readers.items():
+            if self._is_over(self._links.get(link_id)):
+                reader.cut(_link_expired())
+
+    def _link_behind(self, token: str | None, room: str) -> Link:
+        if token is None:
+            raise NotAllowed("a guest's read needs a token; get one from /v1/guest/token")
+        try:
+            claims = _verify(self._key, token, _TOKEN_AUDIENCE)
+            link = self._link_of(claims)
+        except NotSigned as exc:
+            raise NotAllowed("the token is not one of this server; get another one") from exc
+        if claims.exp <= self._unix_s():
+            raise NotAllowed("the token is over; get another one")
+        if link.room != room:
+            raise NotAllowed("the link is for another room")
+        return link
+
+    def _link_of(self, claims: _Claims) -> Link:
+        link = self._links.get(claims.jti)
+        if link is None and claims.exp > self._unix_s():
+            raise NotSigned("this link is not in the server's list")
+        if link is None or self._is_over(link):
+            raise _link_expired()
+        return link
+
+    def _is_over(self, link: Link | None) -> bool:
+        return link is None or link.revoked or link.expires <= self._unix_s()
+
+
+def _link_expired() -> LinkExpired:
+    return LinkExpired("this link is over; ask whoever gave it to you for another one")
+
+
+# ---------------------------------------------------------------- JWS
+
+_HEADER = base64.urlsafe_b64encode(b'{"alg":"EdDSA","typ":"JWT"}').rstrip(b"=").decode()
+
+
+def _sign(key: Ed25519PrivateKey, claims: _Claims) -> str:
+    signed = f"{_HEADER}.{_to_base64(msgspec.json.encode(claims))}"
+    return f"{signed}.{_to_base64(key.sign(signed.encode()))}"
+
+
+def _verify(key: Ed25519PrivateKey, text: str, audience: str) -> _Claims:
+    """The claims of a text that this key has signed for this audience; its time is not looked at."""
+    problem = "this is no link of this server; copy the whole address, to its last character"
+    header, _, rest = text.partition(".")
+    payload, _, signature = rest.partition(".")
+    if len(text) > SIGNED_LENGTH_MAX or header != _HEADER:
+        raise NotSigned(problem)
+    try:
+        key.public_key().verify(_from_base64(signature), f"{header}.{payload}".encode())
+        claims = msgspec.json.decode(_from_base64(payload), type=_Claims)
+    except (InvalidSignature, ValueError, msgspec.DecodeError) as exc:
+        raise NotSigned(problem) from exc
+    if claims.aud != audience:
+        raise NotSigned(problem)
+    return claims
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _from_base64(text: str) -> bytes:
+    """The bytes of unpadded base64url in its one right spelling.
+
+    Raises:
+        ValueError: Anything else.
+    """
+    try:
+        data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as exc:
+        raise ValueError("not base64url") from exc
+    if _to_base64(data) != text:
+        raise ValueError("not the canonical spelling")
+    return data

@@ -1,0 +1,141 @@
+"""The doors of a server, built from its configuration: who is let in where, and up to how many."""
+
+import logging
+import ssl
+import time
+from pathlib import Path
+
+from stream_server.config import Config
+from stream_server.core.admission import Admission, AdmissionLimits
+from stream_server.core.guests import Guests
+from stream_server.core.hub import Hub
+from stream_server.core.policy import Policy
+from stream_server.core.room_log import RoomLimits
+from stream_server.core.rooms import Rooms
+from stream_server.errors import ConfigError
+from stream_server.guest_links import GuestLinks
+from stream_server.ops.log import fields
+from stream_server.ops.metrics import Metrics
+from stream_server.transport.connection import stream_handler
+from stream_server.transport.gate import Gate, RoomDoor, StreamDoor
+from stream_server.transport.guest_gate import GuestGate
+from stream_server.transport.listener import Listener, bind
+from stream_server.transport.responses import Health, Pages
+from stream_server.transport.room_reader import CertificateAdmittance, reader_handler
+from stream_server.transport.tls import SwappableContext
+
+_log = logging.getLogger(__name__)
+
+
+def room_limits(config: Config) -> RoomLimits:
+    """What rooms may hold."""
+    rooms = config.rooms
+    return RoomLimits(
+        rooms=rooms.rooms,
+        sources_per_room=rooms.sources_per_room,
+        readers_per_room=rooms.readers_per_room,
+        history_events=rooms.history_events,
+        history_bytes=rooms.history_bytes,
+        history_s=rooms.history_s,
+        grace_s=rooms.grace_s,
+        unread_s=config.limits.unread_s,
+    )
+
+
+def source_admission(config: Config) -> Admission:
+    """Who counts sessions of sources."""
+    limits = config.limits
+    return Admission(
+        AdmissionLimits(
+            limits.sessions,
+            limits.sessions_per_identity,
+            limits.connects_per_minute,
+            limits.resumes_per_minute,
+        )
+    )
+
+
+def make_gate(
+    config: Config,
+    sources: Admission,
+    hub: Hub,
+    rooms: Rooms,
+    policy: Policy,
+    health: Health,
+    metrics: Metrics,
+    pages: Pages | None = None,
+) -> Gate:
+    """The gate of clients with a certificate."""
+    of_rooms = config.rooms
+    readers = AdmissionLimits(of_rooms.readers, of_rooms.readers_per_identity, of_rooms.connects_per_minute)
+    read = reader_handler(rooms, CertificateAdmittance(), metrics)
+    return Gate(
+        StreamDoor(sources, stream_handler(hub, policy, metrics)),
+        RoomDoor(Admission(readers), rooms, read),
+        policy,
+        config.tls.trust_domain,
+        health,
+        metrics,
+        pages,
+    )
+
+
+class GuestDoor:
+    """The guest listener: its links, its socket, and what it serves.
+
+    Built before anything slow is begun, so that its mistakes are told at once.
+
+    Args:
+        config: With ``guest.enabled``.
+        state: Folder with ``guests``.
+        context: TLS without client certificates.
+
+    Raises:
+        ConfigError: Key, list or address cannot be used.
+    """
+
+    def __init__(self, config: Config, state: Path, context: ssl.SSLContext) -> None:
+        self._config = config
+        self._links = GuestLinks(state)
+        self._guests = Guests(self._links.key(), time.time)
+        self._guests.set_links(self._links.changed_links() or [])
+        self.context = SwappableContext(context)
+        self._sockets = bind(config.guest.host, config.guest.port, section="guest")
+
+    def close(self) -> None:
+        """Give the address back; for one that never listened."""
+        for sock in self._sockets:
+            sock.close()
+
+    def listener(
+        self, rooms: Rooms, health: Health, metrics: Metrics, pages: Pages | None = None
+    ) -> Listener:
+        """What accepts guests; it owns the address from here on."""
+        guest = self._config.guest
+        limits = AdmissionLimits(guest.readers, guest.readers_per_address, guest.connects_per_minute)
+        serve = reader_handler(rooms, self._guests, metrics)
+        return Listener(
+            self._sockets,
+            self.context,
+            GuestGate(Admission(limits), self._guests, self.refresh, serve, health, metrics, pages),
+            metrics,
+            handshakes_max=guest.handshakes,
+            handshakes_per_address=guest.handshakes_per_address,
+            handshake_s=self._config.tls.handshake_s,
+        )
+
+    def tick(self) -> None:
+        """About once a second: end readers whose link is over or was revoked."""
+        self.refresh()
+        self._guests.tick()
+
+    def refresh(self) -> None:
+        """Take in the list of links, if it has changed."""
+        try:
+            links = self._links.changed_links()
+        except ConfigError as exc:
+            # What is known stays in force: a damaged file must neither let anybody in nor throw all out.
+            _log.error("guest_links_unreadable", extra=fields(error=str(exc)))
+            links = None
+        if links is not None:
+            self._guests.set_links(links)

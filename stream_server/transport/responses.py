@@ -1,0 +1,168 @@
+"""HTTP answers before an upgrade, and the checks that every WebSocket request must pass."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Protocol
+
+import msgspec
+from websockets.asyncio.server import ServerConnection
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from stream_server.core.admission import Refused
+from stream_server.core.room_messages import ROOM_RULE, is_room_name
+from stream_server.dialects import schema
+
+
+class Health(Protocol):
+    """Whether the server can do its work."""
+
+    def is_ready(self) -> bool:
+        """The engine answers and the server is not stopping."""
+
+
+class Pages(Protocol):
+    """What browsers may load."""
+
+    def answer(
+        self, path: str, headers: Mapping[str, str]
+    ) -> tuple[int, list[tuple[str, str]], bytes] | None:
+        """Status, headers and body for a GET or HEAD of ``path``, without its query; None: no such page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request gets no upgrade."""
+
+    status: HTTPStatus
+    code: str
+    message: str
+    retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request whose upgrade goes ahead."""
+
+    serve: Callable[[ServerConnection], Awaitable[None]]
+    """Runs the connection to its end."""
+    release: Callable[[], None]
+    """Gives its place back; called once, when the connection has ended or was never made."""
+
+
+class Doorkeeper(Protocol):
+    """Decides about each request of a listener."""
+
+    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> "Response | Admitted":
+        """The response that ends the connection, or what serves it after the upgrade."""
+
+
+def health_response(connection: ServerConnection, *, ready: bool) -> Response:
+    """200 or 503, and nothing that tells about the server."""
+    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return connection.respond(status, "ok\n" if ready else "not ready\n")
+
+
+def refuse(refusal: Refusal) -> Response:
+    """The status, with a body ``{"code", "message"}``."""
+    headers: list[tuple[str, str]] = []
+    if refusal.retry_after_s is not None:
+        headers.append(("Retry-After", str(refusal.retry_after_s)))
+    if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
+        headers.append(("Upgrade", "websocket"))
+    if refusal.status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.append(("Allow", "GET"))
+    return json_response(refusal.status, {"code": refusal.code, "message": refusal.message}, headers)
+
+
+def json_response(status: HTTPStatus, value: object, headers: Iterable[tuple[str, str]] = ()) -> Response:
+    """A JSON body that nobody may keep."""
+    body = msgspec.json.encode(value) + b"\n"
+    return _response(
+        status, [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *headers], body
+    )
+
+
+def page_response(request: Request, path: str, pages: Pages | None) -> Response | None:
+    """A page for a browser, or None when there is none at ``path``."""
+    if pages is None or request.method not in ("GET", "HEAD"):
+        return None
+    page = pages.answer(path, request.headers)
+    if page is None:
+        return None
+    status, headers, body = page
+    response = _response(HTTPStatus(status), headers, body)
+    if request.method == "HEAD":
+        response.body = b""
+    return response
+
+
+def _response(status: HTTPStatus, headers: Iterable[tuple[str, str]], body: bytes) -> Response:
+    # As websockets' own ServerConnection.respond, which takes text only.
+    named = Headers([("Connection", "close"), ("Content-Length", str(len(body))), *headers])
+    return Response(status.value, status.phrase, named, body)
+
+
+def too_many(refused: Refused) -> Refusal:
+    """What admission says, as HTTP says it."""
+    status = HTTPStatus(refused.status)
+    code = "too_many" if status is HTTPStatus.TOO_MANY_REQUESTS else refused.error.code
+    return Refusal(status, code, str(refused.error), refused.retry_after_s)
+
+
+def not_found() -> Refusal:
+    """Nothing is at this path."""
+    message = f"nothing is here; streams go to {schema.PATH}, readers to {schema.ROOMS_PATH}/NAME"
+    return Refusal(HTTPStatus.NOT_FOUND, "not_found", message)
+
+
+def room_in(path: str) -> str | None:
+    """What stands where a room's name belongs, if the path is of that family."""
+    head, _, name = path.rpartition("/")
+    return name if head == schema.ROOMS_PATH else None
+
+
+def bad_room_name(name: str) -> Refusal | None:
+    """Why a room cannot have this name."""
+    return None if is_room_name(name) else Refusal(HTTPStatus.BAD_REQUEST, "bad_room_name", ROOM_RULE)
+
+
+def not_a_get(request: Request, path: str) -> Refusal | None:
+    """Why a request does not ask for something to read."""
+    if request.method == "GET":
+        return None
+    return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes GET only")
+
+
+def not_an_upgrade(request: Request, path: str) -> Refusal | None:
+    """Why a request is no WebSocket request of ours."""
+    if request.method != "GET" or "websocket" not in request.headers.get("Upgrade", "").lower():
+        message = f"{path} takes WebSocket connections only"
+        return Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message)
+    if not _is_same_origin(request):
+        message = "a page of another origin may not open sockets here"
+        return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+    offered = request.headers.get_all("Sec-WebSocket-Protocol")
+    if schema.SUBPROTOCOL not in {name.strip() for line in offered for name in line.split(",")}:
+        message = f"offer the WebSocket subprotocol {schema.SUBPROTOCOL}"
+        return Refusal(HTTPStatus.BAD_REQUEST, "subprotocol_required", message)
+    return None
+
+
+def _is_same_origin(request: Request) -> bool:
+    """Whether no page asks, or one of this server.
+
+    Browsers attach a client certificate to sockets that a foreign page opens, too, and always name the
+    page's origin. ``Host`` can be trusted in comparison: a page of another name that leads to this server
+    gets no TLS connection, since our certificate is not for that name.
+    """
+    origins = request.headers.get_all("Origin")
+    hosts = request.headers.get_all("Host")
+    return not origins or (len(hosts) == 1 and origins == [f"https://{hosts[0]}"])
+
+
+def address_of(connection: ServerConnection) -> str:
+    """The peer's address, for logs and limits."""
+    peer = connection.transport.get_extra_info("peername")
+    return str(peer[0]) if peer else "unknown"

@@ -1,0 +1,81 @@
+"""The list of links on disk: private, whole, and taken in when it has changed."""
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from stream_server import guest_links
+from stream_server.errors import ConfigError
+from stream_server.guest_links import GuestLinks
+
+
+def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+    key = GuestLinks(tmp_path).key()
+    assert isinstance(key, Ed25519PrivateKey)
+    assert GuestLinks(tmp_path).key().private_bytes_raw() == key.private_bytes_raw()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "guests").iterdir()}
+    assert modes["link.key"] == 0o600
+    assert stat.S_IMODE((tmp_path / "guests").stat().st_mode) == 0o700
+
+
+def test_links_are_added_revoked_and_forgotten_when_they_are_over(tmp_path: Path) -> None:
+    links = GuestLinks(tmp_path)
+    assert links.links() == []
+    hall = links.add("hall", 100, 1_000)
+    board = links.add("board", 200, 1_000)
+    assert (hall.room, hall.issued, hall.expires) == ("hall", 1_000, 1_100)
+    assert links.revoke(hall.id).revoked
+    assert [(link.id, link.revoked) for link in links.links()] == [(hall.id, True), (board.id, False)]
+    late = links.add("late", 100, 1_100)
+    assert [link.id for link in links.links()] == [board.id, late.id]
+    assert stat.S_IMODE((tmp_path / "guests" / "links.json").stat().st_mode) == 0o600
+
+
+def test_a_change_is_noticed_once(tmp_path: Path) -> None:
+    operator, server = GuestLinks(tmp_path), GuestLinks(tmp_path)
+    assert server.changed_links() == []
+    assert server.changed_links() is None
+    made = operator.add("hall", 100, 1_000)
+    assert server.changed_links() == [made]
+    assert server.changed_links() is None
+    operator.revoke(made.id)
+    assert server.changed_links() == [operator.links()[0]]
+    (tmp_path / "guests" / "links.json").unlink()
+    assert server.changed_links() == []
+
+
+def test_a_link_that_is_not_there_cannot_be_revoked(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--list"):
+        GuestLinks(tmp_path).revoke("abc")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("links.json", b"{"), ("links.json", b'{"links":[{"id":1}]}'), ("link.key", b"no key")],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    links = GuestLinks(tmp_path)
+    links.add("hall", 100, 1_000)
+    links.key()
+    (tmp_path / "guests" / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=name):
+        links.key() if name == "link.key" else links.links()
+
+
+def test_the_list_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_links, "LINKS_MAX", 2)
+    links = GuestLinks(tmp_path)
+    links.add("a", 100, 1_000)
+    links.add("b", 100, 1_000)
+    with pytest.raises(ConfigError, match="2 links"):
+        links.add("c", 100, 1_000)
+    links.add("c", 100, 1_100)
+
+
+def test_two_operators_at_once_lose_nothing(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda number: GuestLinks(tmp_path).add(f"r{number}", 100, 1_000), range(16)))
+    assert {link.id for link in GuestLinks(tmp_path).links()} == {link.id for link in made}
