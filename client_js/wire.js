@@ -52,7 +52,7 @@ export const MESSAGE_BYTES_MAX = 65_536;
  *
  * @typedef {{ type: "started", event: number, session: string, model: string, limits: Limits,
  *   features: string[] }} Started
- * @typedef {{ type: "resumed", session: string, samples: number }} Resumed
+ * @typedef {{ type: "resumed", session: string, samples: number, flushes: number, closing: boolean }} Resumed
  * @typedef {{ type: "speech_started", event: number, at: number }} SpeechStarted
  * @typedef {{ type: "partial", source?: string, segment: number, revision: number, start: number,
  *   end: number, text: string, stable: number }} Partial
@@ -160,7 +160,7 @@ const SERVER = {
     limits: record({ message_bytes: count, idle_seconds: number, ahead_seconds: number }),
     features: listOf(text),
   },
-  resumed: { session: text, samples: count },
+  resumed: { session: text, samples: count, flushes: count, closing: flag },
   speech_started: { event: count, at: number },
   partial: { segment: count, revision: count, start: number, end: number, text, stable: count },
   final: {
@@ -244,6 +244,6 @@ export function decode(line) {
  * @param {unknown} value
  * @returns {value is Record<string, unknown>}
  */
-function isObject(value) {
+export function isObject(value) {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
