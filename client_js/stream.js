@@ -9,7 +9,7 @@
 import { Backlog } from "./backlog.js";
 import { BROWSER, Connection } from "./connection.js";
 import { SAMPLE_RATE } from "./resample.js";
-import { emptyTranscript, reduce } from "./transcript.js";
+import { cleared, emptyTranscript, endOf, reduce } from "./transcript.js";
 import { STREAM_PATH } from "./wire.js";
 
 /** Seconds of audio kept: 3.8 MB. */
@@ -31,6 +31,7 @@ const KEEPALIVE_MS = 10_000;
  * @property {string | null} [room] Publish the captions in this room.
  * @property {string | null} [speaker] Name shown in the room.
  * @property {number} [linesMax] Lines of the transcript kept.
+ * @property {import("./transcript.js").Transcript} [transcript] Of an earlier stream, to go on with.
  * @property {(transcript: import("./transcript.js").Transcript) => void} [onTranscript]
  * @property {(state: import("./connection.js").State) => void} [onState]
  * @property {(event: import("./wire.js").ServerEvent) => void} [onEvent]
@@ -49,6 +50,7 @@ export class CaptionStream {
   #isResuming = false;
   /** End of the last final: from here on audio is heard again by another session. */
   #covered = 0;
+  #offset = 0;
   #wantsFinish = false;
   #wantsFlush = false;
   /** Closing words that went over the present connection. */
@@ -66,7 +68,9 @@ export class CaptionStream {
   constructor(options = {}, environment = BROWSER) {
     this.options = options;
     this.environment = environment;
-    this.transcript = emptyTranscript(options.linesMax);
+    this.transcript = options.transcript ?? emptyTranscript(options.linesMax);
+    /** Seconds at which this stream's first sample stands in the transcript. */
+    this.#offset = endOf(this.transcript);
     this.connection = new Connection(
       {
         url: () => socketUrl(options.server, this.#session?.resumes ? `${STREAM_PATH}?resume` : STREAM_PATH),
@@ -138,6 +142,11 @@ export class CaptionStream {
     this.connection.close();
   }
 
+  /** Forget the lines shown so far; the stream goes on. */
+  clear() {
+    this.#show(cleared(this.transcript));
+  }
+
   // ---------------------------------------------------------------- connection
 
   /** @returns {import("./wire.js").ClientMessage} */
@@ -186,7 +195,7 @@ export class CaptionStream {
       // The session ended with this; what no final covers is said again in the next one.
       if (event.type === "error") this.#session = null;
     }
-    this.#show(reduce(this.transcript, event, (session?.base ?? 0) / SAMPLE_RATE));
+    this.#show(reduce(this.transcript, event, this.#offset + (session?.base ?? 0) / SAMPLE_RATE));
     this.options.onEvent?.(event);
     this.#pump();
   }

@@ -100,6 +100,14 @@ export function cleared(transcript) {
 }
 
 /**
+ * Where the last line ends, in its seconds; 0 when there is none.
+ * @param {Transcript} transcript
+ */
+export function endOf(transcript) {
+  return transcript.lines.reduce((end, line) => (line.kind === "text" ? Math.max(end, line.end) : end), 0);
+}
+
+/**
  * @param {Transcript} transcript
  * @param {import("./wire.js").Joined} event
  * @returns {Transcript}

@@ -173,3 +173,13 @@ test("a silent stream says every ten seconds that it is there", async () => {
   await network.pass(31_000);
   assert.deepEqual(network.socket.messages.map(({ type }) => type), ["start", "keepalive", "keepalive", "keepalive"]);
 });
+
+test("the next stream goes on behind the lines of the one before", async () => {
+  const first = await streaming();
+  first.network.socket.say(started("one"), final(2, 0, 0, 2.5, "One."));
+  const { network, stream } = await streaming({ transcript: first.stream.transcript });
+  network.socket.say(started("two"), final(2, 0, 0.5, 1, "Two."));
+  assert.deepEqual(stream.transcript.lines.map(({ id, begin }) => [id, begin]), [[0, 0], [1, 3]]);
+  stream.clear();
+  assert.deepEqual(stream.transcript.lines, []);
+});
