@@ -169,6 +169,7 @@ async function letGo() {
 function setRunning(isRunning) {
   start.textContent = isRunning ? "Stop" : "Start captions";
   start.classList.toggle("stop", isRunning);
+  document.body.classList.toggle("running", isRunning);
   for (const field of form.elements) if (field !== start) /** @type {HTMLInputElement} */ (field).disabled = isRunning;
   byId("share").hidden = !(isRunning && room.value);
   const address = new URL(`/room/${room.value}`, location.href).href;
@@ -237,6 +238,8 @@ function fillLanguages() {
     .split(" ")
     // Whisper says jw for Javanese, everybody else jv.
     .map((code) => new Option(names.of(code === "jw" ? "jv" : code), code))
+    // A name this browser does not have would stand there as a bare code.
+    .filter(({ text, value }) => text !== value)
     .sort((a, b) => a.text.localeCompare(b.text));
   language.append(...options);
 }
