@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -42,7 +42,10 @@ class DevTools:
     """Commands out, replies and events in."""
 
     def __init__(self, url: str) -> None:
-        self._socket = connect(url, max_size=None, ping_interval=None, open_timeout=CALL_S)
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(
+            connect(url, max_size=None, ping_interval=None, open_timeout=CALL_S)
+        )
         self._replies: dict[int, Queue[Reply]] = {}
         self._last_id = 0
         self.on_event: Callable[[Reply], None] = lambda event: None
@@ -74,7 +77,7 @@ class DevTools:
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        self._open.close()
         self._reader.join(10)
 
 
