@@ -68,9 +68,7 @@ def chromium_binary() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser(
-    chromium_binary: str, browser_pki: Pki, p12: Callable[[str, str], Path]
-) -> Iterator[Open]:
+def browser(chromium_binary: str, browser_pki: Pki, p12: Callable[[str, str], Path]) -> Iterator[Open]:
     """Starts a Chromium with a profile of its own: ``browser("source", "anna", *flags)``; no role, no certificate."""
     with ExitStack() as stack:
 
@@ -96,4 +94,3 @@ def speech(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
     soundfile.write(path, np.concatenate(parts), RATE, subtype="PCM_16")
     return path, [recording["text"] for recording in chosen]
-

@@ -107,7 +107,9 @@ def test_what_is_not_final_stands_dimmed_and_out_of_a_screen_readers_way(meeting
     meeting.reader.until("document.querySelector('.stable')?.textContent")
     hidden = "[...document.querySelectorAll('.tentative')].every(e => e.closest('[aria-hidden=true]'))"
     assert meeting.reader.evaluate(hidden)
-    assert meeting.reader.evaluate("document.querySelector('[role=log]').getAttribute('aria-live')") == "polite"
+    assert (
+        meeting.reader.evaluate("document.querySelector('[role=log]').getAttribute('aria-live')") == "polite"
+    )
 
 
 def test_who_comes_late_reads_what_was_said_before(meeting: Meeting, browser: Open) -> None:
@@ -149,7 +151,9 @@ def test_pages_fit_their_window(meeting: Meeting, name: str, width: int, height:
     until_finals(meeting.reader, 4)
     for page, what in ((meeting.speaker, "speaker"), (meeting.reader, "reader")):
         page.look(width, height, dark=dark)
-        page.until("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        page.until(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))"
+        )
         page.screenshot(SCREENSHOTS / f"{what}-{name}-{'dark' if dark else 'light'}.png")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
 
@@ -199,5 +203,7 @@ def test_nothing_went_wrong_and_nothing_went_elsewhere(meeting: Meeting) -> None
         # While the server was away, each attempt leaves a line; everything else is a mistake of the page.
         unexpected = [line for line in page.seen.problems if "ERR_CONNECTION_REFUSED" not in line]
         assert unexpected == []
-        hosts = {re.sub(r"^\w+://|/.*$", "", url) for url in page.seen.requests if not url.startswith("blob:")}
+        hosts = {
+            re.sub(r"^\w+://|/.*$", "", url) for url in page.seen.requests if not url.startswith("blob:")
+        }
         assert hosts == {f"localhost:{meeting.port}"}

@@ -45,7 +45,9 @@ def open_speaker(page: Page, server: LiveServer) -> None:
 def numbered_recording(path: Path, first: int, count: int) -> list[int]:
     """Write utterances of numbered frames; return the numbers."""
     numbers = list(range(first, first + count))
-    parts = [np.concatenate([numbered_speech(numbers[at : at + 60]), silence(40)]) for at in range(0, count, 60)]
+    parts = [
+        np.concatenate([numbered_speech(numbers[at : at + 60]), silence(40)]) for at in range(0, count, 60)
+    ]
     soundfile.write(path, np.concatenate(parts), 16_000, subtype="PCM_16")
     return numbers
 
@@ -223,7 +225,9 @@ def test_the_element_shows_a_room_in_a_page_of_ones_own(page: ChromiumPage, coun
         "new Promise(done => document.querySelector('live-captions').addEventListener('state', ({ detail }) =>"
         " detail.name === 'live' && done(true)))"
     )
-    assert page.evaluate("document.querySelector('live-captions').shadowRoot.querySelector('[role=log]') !== null")
+    assert page.evaluate(
+        "document.querySelector('live-captions').shadowRoot.querySelector('[role=log]') !== null"
+    )
 
 
 # ---------------------------------------------------------------- Firefox
@@ -252,7 +256,9 @@ def test_firefox_reads_a_room(
     page.click("input[value=file]")
     page.choose_file("#file", tmp_path / "numbers.wav")
     page.click("#start")
-    firefox_page.until(f"document.querySelector('[role=log]').textContent.includes({json.dumps(str(numbers[-1]))})")
+    firefox_page.until(
+        f"document.querySelector('[role=log]').textContent.includes({json.dumps(str(numbers[-1]))})"
+    )
     assert shown_numbers(firefox_page) == numbers
     firefox_page.screenshot(SCREENSHOTS / "firefox-reader.png")
     assert firefox_page.seen.problems == []

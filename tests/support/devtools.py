@@ -203,7 +203,9 @@ class ChromiumPage(Page):
         codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32}
         pressed = {"key": key, "windowsVirtualKeyCode": codes[key], "text": "\r" if key == "Enter" else ""}
         self.call("Input.dispatchKeyEvent", {"type": "keyDown", **pressed})
-        self.call("Input.dispatchKeyEvent", {"type": "keyUp", "key": key, "windowsVirtualKeyCode": codes[key]})
+        self.call(
+            "Input.dispatchKeyEvent", {"type": "keyUp", "key": key, "windowsVirtualKeyCode": codes[key]}
+        )
 
 
 class Chromium:
@@ -221,7 +223,9 @@ class Chromium:
 
     def page(self) -> ChromiumPage:
         """Open a window: browsers draw nothing in tabs that are behind others."""
-        target = self._tools.call("Target.createTarget", {"url": "about:blank", "newWindow": True})["targetId"]
+        target = self._tools.call("Target.createTarget", {"url": "about:blank", "newWindow": True})[
+            "targetId"
+        ]
         attached = self._tools.call("Target.attachToTarget", {"targetId": target, "flatten": True})
         page = ChromiumPage(self._tools, attached["sessionId"])
         self._pages[attached["sessionId"]] = page
@@ -357,7 +361,9 @@ def firefox(binary: str, home: Path, ca: Path, client: Path, passphrase: str) ->
     """Run Firefox with one tab and one client certificate, which it sends unasked."""
     profile = home / "profile"
     _fill_nss(profile, ca, client, passphrase)
-    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in FIREFOX_PREFERENCES.items()]
+    lines = [
+        f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in FIREFOX_PREFERENCES.items()
+    ]
     (profile / "user.js").write_text("\n".join(lines))
     log = home / "firefox.log"
     command = [binary, "--headless", "--no-remote", "--profile", str(profile), "--remote-debugging-port", "0"]
@@ -379,7 +385,9 @@ def firefox(binary: str, home: Path, ca: Path, client: Path, passphrase: str) ->
 
 
 @contextmanager
-def _running(command: Sequence[str], home: Path, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: Sequence[str], home: Path, log: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a browser, which starts processes of its own, and end them all."""
     home.mkdir(parents=True, exist_ok=True)
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", "MOZ_HEADLESS": "1"}
