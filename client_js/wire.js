@@ -151,6 +151,13 @@ const CLIENT = {
 
 const REQUIRED = new Set(["resume.session", "resume.event"]);
 
+/** What makes no sense without another field of the message. @type {[string, string, string][]} */
+const NEEDS = [
+  ["start", "speaker", "room"],
+  ["read", "life", "after"],
+  ["read", "after", "life"],
+];
+
 /** @type {Record<string, Record<string, Check>>} */
 const SERVER = {
   started: {
@@ -197,7 +204,8 @@ const SERVER = {
  * @throws {WireError} An unknown type or field, a missing one, or a value the server refuses; names it.
  */
 export function encode(message) {
-  const { type, ...fields } = message;
+  const { type, ...rest } = message;
+  const fields = /** @type {Record<string, unknown>} */ (rest);
   const checks = CLIENT[type];
   if (checks === undefined) throw new WireError(`no message has the type ${JSON.stringify(type)}`);
   for (const [name, value] of Object.entries(fields)) {
@@ -207,6 +215,11 @@ export function encode(message) {
   }
   for (const name of Object.keys(checks)) {
     if (REQUIRED.has(`${type}.${name}`) && !(name in fields)) throw new WireError(`${type} needs ${name}`);
+  }
+  for (const [of, field, other] of NEEDS) {
+    if (type === of && (fields[field] ?? null) !== null && (fields[other] ?? null) === null) {
+      throw new WireError(`${type}.${field} needs ${type}.${other}`);
+    }
   }
   const line = JSON.stringify(message);
   if (new TextEncoder().encode(line).length > MESSAGE_BYTES_MAX) {

@@ -7,6 +7,7 @@ that a mistake in a page cannot carry speech away.
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -78,6 +79,12 @@ class StaticPages:
         }
         self._table[SPEAKER_PAGE] = _read(folder / "pages" / "speaker.html")
         self._room = _read(folder / "pages" / "room.html")
+
+    def for_guests(self) -> "StaticPages":
+        """The same without the speaker's page: guests read."""
+        pages = copy(self)
+        pages._table = {path: file for path, file in self._table.items() if path != SPEAKER_PAGE}
+        return pages
 
     @property
     def paths(self) -> frozenset[str]:

@@ -69,7 +69,7 @@ def chromium_binary() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser(chromium_binary: str, browser_pki: Pki, p12: Callable[[str, str], Path]) -> Iterator[Open]:
-    """Starts a Chromium with a profile of its own: ``browser("source", "anna", *flags)``; no role, no certificate."""
+    """Starts a Chromium with a profile of its own; see ``Open``."""
     with ExitStack() as stack:
 
         def start(role: str = "", name: str = "", *flags: str) -> Chromium:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_restart_of_the_server_is_survived_by_speaker_and_reader(meeting: Meet
     assert shown[-1] in said
     # Every sentence is spoken in turn, again and again: nothing is left out over the restart.
     order = [sentence_of(line, meeting.sentences) for line in said]
-    steps = [(b - a) % len(meeting.sentences) for a, b in zip(order, order[1:], strict=False)]
+    steps = [(b - a) % len(meeting.sentences) for a, b in pairwise(order)]
     assert steps.count(1) >= len(steps) - 1, said
 
 

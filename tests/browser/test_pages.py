@@ -10,7 +10,9 @@ import soundfile
 from devtools import SCREENSHOTS, ChromiumPage, Open, Page, firefox, found, temporary_home
 from live_server import LiveServer, live_server
 from pki import Pki
+from typer.testing import CliRunner
 
+from stream_server.cli import app
 from stream_server.engine.fake import numbered_speech, numbers_in, silence
 from stream_server.transport.pages import FOLDER
 
@@ -222,12 +224,57 @@ def test_the_element_shows_a_room_in_a_page_of_ones_own(page: ChromiumPage, coun
     page.evaluate("import('/client/captions.js')")
     page.evaluate("document.body.innerHTML = '<live-captions room=hall lines=3></live-captions>'")
     page.evaluate(
-        "new Promise(done => document.querySelector('live-captions').addEventListener('state', ({ detail }) =>"
-        " detail.name === 'live' && done(true)))"
+        "new Promise(done => document.querySelector('live-captions')"
+        ".addEventListener('state', ({ detail }) => detail.name === 'live' && done(true)))"
     )
     assert page.evaluate(
         "document.querySelector('live-captions').shadowRoot.querySelector('[role=log]') !== null"
     )
+
+
+# ---------------------------------------------------------------- guests
+
+
+@pytest.fixture(scope="module")
+def open_house(browser_pki: Pki) -> Iterator[LiveServer]:
+    """A server that lets guests in."""
+    with live_server(browser_pki, guest={"enabled": True, "port": 0}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def guest(browser: Open) -> ChromiumPage:
+    """A window of somebody without a certificate."""
+    return browser().page()
+
+
+def guest_url(server: LiveServer, fragment: str) -> str:
+    return f"https://localhost:{server.ready.guest_addresses[0][1]}/room/hall#link={fragment}"
+
+
+def test_a_guest_reads_with_a_link(
+    guest: ChromiumPage, page: ChromiumPage, open_house: LiveServer, browser_pki: Pki, tmp_path: Path
+) -> None:
+    state = str(browser_pki.store.folder.parent)
+    made = CliRunner().invoke(app, ["link", "hall", "--for", "1h", "--state-dir", state])
+    guest.goto(guest_url(open_house, made.stdout.split()[0].partition("#link=")[2]))
+    guest.until("document.querySelector('#state').textContent === 'Waiting for a speaker'")
+    numbers = numbered_recording(tmp_path / "numbers.wav", 5000, 120)
+    open_speaker(page, open_house)
+    page.fill("#room", "hall")
+    page.click("input[value=file]")
+    page.choose_file("#file", tmp_path / "numbers.wav")
+    page.click("#start")
+    guest.until(f"document.querySelector('[role=log]').textContent.includes('{numbers[-1]}')")
+    assert shown_numbers(guest) == numbers
+    assert guest.seen.problems == []
+
+
+def test_a_guest_with_a_damaged_link_is_told(guest: ChromiumPage, open_house: LiveServer) -> None:
+    guest.goto("about:blank")
+    guest.goto(guest_url(open_house, "damaged"))
+    guest.until("document.querySelector('#problem').hidden === false")
+    assert guest.text("#problem-title") == "This link does not open the room."
 
 
 # ---------------------------------------------------------------- Firefox

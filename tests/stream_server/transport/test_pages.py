@@ -107,6 +107,14 @@ def test_a_browser_that_has_the_page_gets_304_without_a_body(pages: StaticPages)
     assert other[0] == 200
 
 
+def test_guests_get_the_readers_page_and_not_the_speakers(pages: StaticPages) -> None:
+    guests = pages.for_guests()
+    assert guests.answer("/", {}) is None
+    assert guests.paths == pages.paths - {"/"}
+    assert guests.answer("/room/hall", {}) == pages.answer("/room/hall", {})
+    assert pages.answer("/", {}) is not None
+
+
 def test_an_installation_without_the_pages_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"speaker\.html cannot be read"):
         StaticPages(tmp_path)
