@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check test cov demo serve demo-model parity clean
+.PHONY: help setup fmt check check-js test test-browser cov demo serve demo-model parity clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -35,15 +35,25 @@ serve: $(VENV)/.base ## run the server with the demo's certificates until Ctrl-C
 
 test: $(VENV)/.dev ## run the tests
 	@echo "==> tests"
-	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest
+	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -m "not browser"
+
+test-browser: $(VENV)/.dev client_js/node_modules/.installed ## run the tests that need Chromium and Firefox; pictures in tests/browser/screenshots
+	@./tools/need-browsers
+	@echo "==> browser tests" && $(BIN)/python -m pytest tests/browser
 
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
-	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing
+	@$(BIN)/coverage run -m pytest -m "not browser" && $(BIN)/coverage report --skip-covered --show-missing
 
 check: $(VENV)/.dev ## lint, types, import rules
 	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy" && $(BIN)/mypy
 	@echo "==> import rules" && $(BIN)/lint-imports
+	@if command -v npm >/dev/null || [[ $$(id -u) == 0 ]]; then $(MAKE) --no-print-directory check-js; \
+	  else echo "==> client_js: not checked, there is no npm here (make check-js says how to get it)"; fi
+
+check-js: client_js/node_modules/.installed ## check the types of client_js and run its tests
+	@echo "==> client_js: types" && cd client_js && node_modules/.bin/tsc --project tsconfig.json
+	@echo "==> client_js: tests" && cd client_js && node --test --test-reporter=dot tests/*.test.js
 
 parity: $(VENV)/.dev ## check that whisper.decode and our engine read a model alike: make parity MODEL=DIR
 	@STREAM_SERVER_TEST_MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/stream_server/engine/test_model_parity.py
@@ -59,6 +69,7 @@ fmt: $(VENV)/.dev ## format the code
 clean: ## remove what the commands made, certificates of the demo included
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
 	  benchmarks/.faster-whisper
+	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis client_js/node_modules tests/browser/screenshots
 
 # ---------------------------------------------------------------- installation
 
@@ -79,4 +90,10 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.base
 	@echo "==> installing what tests and checks need"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+client_js/node_modules/.installed: client_js/package.json client_js/package-lock.json
+	@./tools/need-node
+	@echo "==> installing what the checks of client_js need"
+	@cd client_js && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
