@@ -68,8 +68,7 @@ fmt: $(VENV)/.dev ## format the code
 
 clean: ## remove what the commands made, certificates of the demo included
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
-	  benchmarks/.faster-whisper
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis client_js/node_modules tests/browser/screenshots
+	  benchmarks/.faster-whisper client_js/node_modules tests/browser/screenshots
 
 # ---------------------------------------------------------------- installation
 

@@ -43,6 +43,8 @@ const reader = new RoomReader({
 offerSaving(() => reader.transcript.lines, () => `${room}-${stamp()}`);
 byId("retry").addEventListener("click", () => reader.open());
 for (const moment of ["online", "pageshow", "focus"]) addEventListener(moment, () => void reader.connection.check());
+// Another link pasted into the same window changes the address without loading the page.
+addEventListener("hashchange", () => location.reload());
 
 if (isScreen) beScreen();
 else offerReading(byId("settings"), byId("captions"));

@@ -270,8 +270,7 @@ def test_a_guest_reads_with_a_link(
     assert guest.seen.problems == []
 
 
-def test_a_guest_with_a_damaged_link_is_told(guest: ChromiumPage, open_house: LiveServer) -> None:
-    guest.goto("about:blank")
+def test_a_guest_who_then_opens_a_damaged_link_is_told(guest: ChromiumPage, open_house: LiveServer) -> None:
     guest.goto(guest_url(open_house, "damaged"))
     guest.until("document.querySelector('#problem').hidden === false")
     assert guest.text("#problem-title") == "This link does not open the room."
