@@ -188,14 +188,15 @@ def test_the_ops_listener_answers_probes_on_loopback_without_a_certificate(pki: 
 
 
 @pytest.mark.parametrize("path", ["/", "/room/hall?display=screen", "/client/captions.js"])
-def test_pages_are_for_everybody_whom_tls_lets_in(path: str, strict: LiveServer, pki: Pki) -> None:
-    reader = pki.client("page-reader", "reader")
+def test_pages_are_served_whole_to_get_and_without_a_body_to_head(
+    path: str, strict: LiveServer, pki: Pki, source: ClientPair
+) -> None:
     statuses = {}
     for method in ("GET", "HEAD"):
         connection = HTTPSConnection(
             "localhost",
             strict.ready.addresses[0][1],
-            context=client_context(pki.ca, reader.cert, reader.key),
+            context=client_context(pki.ca, source.cert, source.key),
             timeout=10,
         )
         connection.request(method, path)

@@ -38,6 +38,10 @@ class DevToolsError(Exception):
     """The browser refused a command, or a page threw."""
 
 
+class PageLeft(DevToolsError):
+    """The page went away while it was asked."""
+
+
 class DevTools:
     """Commands out, replies and events in."""
 
@@ -60,7 +64,8 @@ class DevTools:
         self._socket.send(json.dumps({"id": self._last_id, "method": method, "params": params or {}, **more}))
         reply = replies.get(timeout=CALL_S)
         if "error" in reply:
-            raise DevToolsError(f"{method}: {reply['error']} {reply.get('message', '')}")
+            kind = PageLeft if "navigated" in str(reply["error"]) else DevToolsError
+            raise kind(f"{method}: {reply['error']} {reply.get('message', '')}")
         result: Reply = reply["result"]
         return result
 
@@ -110,12 +115,19 @@ class Page:
     def until(self, expression: str, timeout_s: float = WAIT_S) -> Any:
         """Wait for an expression to become true, and return it."""
         end_s = time.monotonic() + timeout_s
-        while not (value := self.evaluate(expression)):
+        while not (value := self._try(expression)):
             if time.monotonic() > end_s:
                 body = self.evaluate("document.body.innerText")
                 raise AssertionError(f"never true: {expression}\n{body}\n{self.seen}")
             time.sleep(0.05)
         return value
+
+    def _try(self, expression: str) -> Any:
+        """The value, or None from a page that is just being left."""
+        try:
+            return self.evaluate(expression)
+        except PageLeft:
+            return None
 
     def text(self, selector: str) -> str:
         """Text of the first element that fits."""
