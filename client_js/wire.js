@@ -25,6 +25,10 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {boolean} [partials]
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
+ * @property {Endpointing | null} [endpointing] Where utterances end; refused by servers that do not offer it.
+ *
+ * @typedef {{ preset?: string | null, silence_ms?: number | null, silence_ms_min?: number | null,
+ *   speech_threshold?: number | null }} Endpointing
  *
  * @typedef {{ type: "flush" } | { type: "finish" } | { type: "keepalive" }} Bare
  *
@@ -104,6 +108,13 @@ const listOf = (check) => (value) => Array.isArray(value) && value.every(check);
 const record = (fields) => (value) =>
   isObject(value) && Object.entries(fields).every(([name, check]) => check(value[name]));
 
+/**
+ * An object with some of these fields and no others, null standing for one left out.
+ * @type {(fields: Record<string, Check>) => Check}
+ */
+const only = (fields) => (value) =>
+  isObject(value) && Object.entries(value).every(([name, given]) => name in fields && (given === null || fields[name]?.(given)));
+
 /** Rooms have one spelling, so that a link is a link. */
 export const ROOM_PATTERN = /^[a-z0-9][a-z0-9-]{0,62}$/;
 
@@ -133,7 +144,7 @@ const CLIENT = {
     words: flag,
     room: orNull(room),
     speaker: orNull(speaker),
-    endpointing: orNull(text),
+    endpointing: orNull(only({ preset: text, silence_ms: number, silence_ms_min: number, speech_threshold: number })),
     hotwords: orNull(listOf(text)),
     prompt: orNull(text),
   },
