@@ -41,7 +41,7 @@ def url_of(server: LiveServer) -> str:
 
 def open_speaker(page: Page, server: LiveServer) -> None:
     page.goto(url_of(server))
-    page.until("document.querySelector('#who').hidden === false")
+    page.until("document.querySelector('#who')?.hidden === false")
 
 
 def numbered_recording(path: Path, first: int, count: int) -> list[int]:
@@ -208,14 +208,14 @@ def test_without_a_certificate_the_browser_shows_its_own_error(browser: Open, co
 def test_a_reader_is_told_that_he_may_not_speak(browser: Open, counting: LiveServer) -> None:
     page = browser("reader", "dora").page()
     page.goto(url_of(counting))
-    page.until("document.querySelector('#problem').hidden === false")
+    page.until("document.querySelector('#problem')?.hidden === false")
     assert "does not allow you to speak" in page.text("#problem-title")
     assert page.text("#who-identity") == "/reader/dora"
 
 
 def test_a_room_that_cannot_be_is_explained(page: ChromiumPage, counting: LiveServer) -> None:
     page.goto(f"{url_of(counting)}/room/Board%20301")
-    page.until("document.querySelector('#problem').hidden === false")
+    page.until("document.querySelector('#problem')?.hidden === false")
     assert page.text("#problem-title") == "There is no such room."
 
 
@@ -224,7 +224,7 @@ def test_a_server_that_is_gone_is_told_and_awaited(browser: Open, browser_pki: P
     with live_server(browser_pki) as server:
         page.goto(f"{url_of(server)}/room/hall")
         page.until("document.querySelector('#state').dataset.state === 'live'")
-    page.until("document.querySelector('#problem').hidden === false")
+    page.until("document.querySelector('#problem')?.hidden === false")
     assert page.text("#problem-title") in ("The server does not answer.", "The server is being restarted.")
     page.until("document.querySelector('#problem-title').textContent === 'The server does not answer.'")
     assert not page.evaluate("document.querySelector('#retry').hidden")
@@ -271,7 +271,7 @@ def test_a_guest_reads_with_a_link(
     state = str(browser_pki.store.folder.parent)
     made = CliRunner().invoke(app, ["link", "hall", "--for", "1h", "--state-dir", state])
     guest.goto(guest_url(open_house, made.stdout.split()[0].partition("#link=")[2]))
-    guest.until("document.querySelector('#state').textContent === 'Waiting for a speaker'")
+    guest.until("document.querySelector('#state')?.textContent === 'Waiting for a speaker'")
     numbers = numbered_recording(tmp_path / "numbers.wav", 5000, 120)
     open_speaker(page, open_house)
     page.fill("#room", "hall")
@@ -285,7 +285,7 @@ def test_a_guest_reads_with_a_link(
 
 def test_a_guest_who_then_opens_a_damaged_link_is_told(guest: ChromiumPage, open_house: LiveServer) -> None:
     guest.goto(guest_url(open_house, "damaged"))
-    guest.until("document.querySelector('#problem').hidden === false")
+    guest.until("document.querySelector('#problem')?.hidden === false")
     assert guest.text("#problem-title") == "This link does not open the room."
 
 
@@ -308,7 +308,7 @@ def test_firefox_reads_a_room(
     firefox_page: Page, page: ChromiumPage, counting: LiveServer, tmp_path: Path
 ) -> None:
     firefox_page.goto(f"{url_of(counting)}/room/foxes")
-    firefox_page.until("document.querySelector('#state').textContent === 'Waiting for a speaker'")
+    firefox_page.until("document.querySelector('#state')?.textContent === 'Waiting for a speaker'")
     numbers = numbered_recording(tmp_path / "numbers.wav", 7000, 120)
     open_speaker(page, counting)
     page.fill("#room", "foxes")
