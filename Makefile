@@ -22,7 +22,7 @@ TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 .PHONY: help setup fmt check check-js test test-browser cov demo serve demo-model parity clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(VENV)/.dev ## install everything for development into .venv (TORCH=cuda for the CUDA build)
 

@@ -23,6 +23,7 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {string | null} [language] Code such as `"de"`; null lets the model decide.
  * @property {"transcribe" | "translate"} [task]
  * @property {boolean} [partials]
+ * @property {boolean} [trace] Whether finals tell where the time went.
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
  * @property {Endpointing | null} [endpointing] Where utterances end; refused by servers that do not offer it.
@@ -142,6 +143,7 @@ const CLIENT = {
     task: oneOf("transcribe", "translate"),
     partials: flag,
     words: flag,
+    trace: flag,
     room: orNull(room),
     speaker: orNull(speaker),
     endpointing: orNull(only({ preset: text, silence_ms: number, silence_ms_min: number, speech_threshold: number })),
