@@ -21,10 +21,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check test faults soak cov demo serve demo-model parity nonspeech clean
+.PHONY: help setup fmt check check-js test test-browser faults soak cov demo serve demo-model parity nonspeech clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: $(VENV)/.dev ## install everything for development into .venv (TORCH=cuda for the CUDA build)
 
@@ -37,7 +37,11 @@ serve: $(VENV)/.base ## run the server with the demo's certificates until Ctrl-C
 
 test: $(VENV)/.dev ## run the tests
 	@echo "==> tests"
-	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest
+	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -m "not browser"
+
+test-browser: $(VENV)/.dev client_js/node_modules/.installed ## run the tests that need Chromium and Firefox; pictures in tests/browser/screenshots
+	@./tools/need-browsers
+	@echo "==> browser tests" && $(BIN)/python -m pytest tests/browser
 
 faults: $(VENV)/.dev ## kill, stop and starve the engine under 20 streams: nothing lost, nothing doubled
 	@$(BIN)/python -m pytest -q -s tests/endurance/faults.py
@@ -46,7 +50,7 @@ soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOB
 	@$(BIN)/python -m pytest -q -s tests/endurance/soak.py
 
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
-	@$(BIN)/coverage run -m pytest && $(BIN)/coverage report --skip-covered --show-missing
+	@$(BIN)/coverage run -m pytest -m "not browser" && $(BIN)/coverage report --skip-covered --show-missing
 
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
@@ -55,6 +59,12 @@ check: $(VENV)/.dev ## lint, types, import rules
 	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy" && $(BIN)/mypy
 	@echo "==> import rules" && $(BIN)/lint-imports
+	@if command -v npm >/dev/null || [[ $$(id -u) == 0 ]]; then $(MAKE) --no-print-directory check-js; \
+	  else echo "==> client_js: not checked, there is no npm here (make check-js says how to get it)"; fi
+
+check-js: client_js/node_modules/.installed ## check the types of client_js and run its tests
+	@echo "==> client_js: types" && cd client_js && node_modules/.bin/tsc --project tsconfig.json
+	@echo "==> client_js: tests" && cd client_js && node --test --test-reporter=dot tests/*.test.js
 
 parity: $(VENV)/.dev ## check that our engine says what whisper.decode says: make parity MODEL=DIR
 	@STREAM_SERVER_TEST_MODEL="$(MODEL)" $(BIN)/python -m pytest -q tests/stream_server/engine/test_model_parity.py
@@ -70,7 +80,7 @@ fmt: $(VENV)/.dev ## format the code
 
 clean: ## remove what the commands made, certificates of the demo included
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
-	  benchmarks/.faster-whisper
+	  benchmarks/.faster-whisper client_js/node_modules tests/browser/screenshots
 
 # ---------------------------------------------------------------- installation
 
@@ -91,4 +101,10 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.base
 	@echo "==> installing what tests and checks need"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+client_js/node_modules/.installed: client_js/package.json client_js/package-lock.json
+	@./tools/need-node
+	@echo "==> installing what the checks of client_js need"
+	@cd client_js && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -45,6 +45,7 @@ from stream_server.ops.metrics import Metrics
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
+from stream_server.transport.pages import StaticPages
 from stream_server.transport.tls import SwappableContext
 from stream_server.vad_stage import FrameScorer, Scores, VadStage
 from vad.model import NetworkFileError, SileroVad
@@ -157,6 +158,7 @@ class App:
     async def run(self, on_ready: Callable[[Ready], None]) -> int:
         """See ``run``; on a loop of the caller's."""
         self._loop = asyncio.get_running_loop()
+        pages = StaticPages()
         context = self._tls_context()
         sockets = bind(self._config.server.host, self._config.server.port)
         try:
@@ -179,14 +181,25 @@ class App:
         self._listener = Listener(
             sockets,
             context,
-            make_gate(self._config, admission, self._hub, self._rooms, DEFAULT_POLICY, self, self._metrics),
+            make_gate(
+                self._config,
+                admission,
+                self._hub,
+                self._rooms,
+                DEFAULT_POLICY,
+                self,
+                self._metrics,
+                pages,
+            ),
             self._metrics,
             handshakes_max=self._config.limits.handshakes,
             handshake_s=self._config.tls.handshake_s,
         )
         self._listeners = [self._listener]
         if self._guest_door is not None:
-            self._listeners.append(self._guest_door.listener(self._rooms, self, self._metrics))
+            self._listeners.append(
+                self._guest_door.listener(self._rooms, self, self._metrics, pages.for_guests())
+            )
         try:
             await self._serve(facts, on_ready)
         finally:

@@ -104,7 +104,12 @@ async def test_what_is_not_a_stream_gets_an_http_answer(
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/healthz", 200), ("GET", "/v1/stream", 426), ("POST", "/v1/stream", 426), ("GET", "/", 404)],
+    [
+        ("GET", "/healthz", 200),
+        ("GET", "/v1/stream", 426),
+        ("POST", "/v1/stream", 426),
+        ("GET", "/v2/else", 404),
+    ],
 )
 def test_plain_https_gets_plain_answers_that_do_not_name_the_software(
     method: str, path: str, status: int, strict: LiveServer, pki: Pki, source: ClientPair
@@ -180,3 +185,24 @@ def test_the_ops_listener_answers_probes_on_loopback_without_a_certificate(pki: 
         status, metrics = get(free_port, "/metrics")
         assert status == 200
         assert b"stt_sessions_active 0.0" in metrics
+
+
+@pytest.mark.parametrize("path", ["/", "/room/hall?display=screen", "/client/captions.js"])
+def test_pages_are_served_whole_to_get_and_without_a_body_to_head(
+    path: str, strict: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    statuses = {}
+    for method in ("GET", "HEAD"):
+        connection = HTTPSConnection(
+            "localhost",
+            strict.ready.addresses[0][1],
+            context=client_context(pki.ca, source.cert, source.key),
+            timeout=10,
+        )
+        connection.request(method, path)
+        response = connection.getresponse()
+        statuses[method] = (response.status, int(response.headers["Content-Length"]), bool(response.read()))
+        connection.close()
+    assert statuses["GET"][0] == 200
+    assert statuses["GET"][1] == statuses["HEAD"][1]
+    assert (statuses["GET"][2], statuses["HEAD"][2]) == (True, False)

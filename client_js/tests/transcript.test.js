@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { cleared, emptyTranscript, reduce, withGap } from "../transcript.js";
+import { decode } from "../wire.js";
+
+/** @type {(events: object[], linesMax?: number) => import("../transcript.js").Transcript} */
+const told = (events, linesMax) =>
+  events.reduce((transcript, event) => reduce(transcript, /** @type {any} */ (event)), emptyTranscript(linesMax));
+
+const final = (segment, text, more = {}) => ({
+  type: "final", event: segment + 1, segment, start: segment * 2, end: segment * 2 + 1.5, text,
+  language: "en", utterance_end: true, ...more,
+});
+const partial = (segment, text, stable, more = {}) => ({
+  type: "partial", segment, revision: 1, start: segment * 2, end: segment * 2 + 1, text, stable, ...more,
+});
+const texts = (transcript) => transcript.lines.map((line) => (line.kind === "text" ? line.text : "…"));
+const shown = (transcript) => transcript.open.map(({ stable, tentative }) => [stable, tentative]);
+
+test("a partial is replaced by the next one and ended by its final", () => {
+  const first = told([partial(0, "Good", 0), partial(0, "Good morning", 4)]);
+  assert.deepEqual(shown(first), [["Good", " morning"]]);
+  const last = reduce(first, final(0, "Good morning."));
+  assert.deepEqual([shown(last), texts(last)], [[], ["Good morning."]]);
+});
+
+test("stable counts code points, not UTF-16 units", () => {
+  const server = JSON.parse(
+    readFileSync(new URL("../../tests/vectors/captions_v1/server.json", import.meta.url), "utf8"),
+  );
+  const { text } = server.sent.find(({ name }) => name.includes("code points"));
+  assert.deepEqual(shown(told([decode(text)])), [["😀 one", " two"]]);
+});
+
+test("a partial of the next segment may come before the final of this one", () => {
+  const both = told([partial(0, "one", 0), partial(1, "two", 0)]);
+  assert.deepEqual(shown(both), [["", "one"], ["", "two"]]);
+  const after = reduce(both, final(0, "One", { utterance_end: false }));
+  assert.deepEqual([texts(after), shown(after)], [["One"], [["", "two"]]]);
+});
+
+test("finals of one utterance share a paragraph, the next utterance opens another", () => {
+  const transcript = told([
+    final(0, "One two", { utterance_end: false }), final(1, "three."), final(2, "Four."),
+  ]);
+  assert.deepEqual(transcript.lines.map((line) => line.opens), [true, false, true]);
+});
+
+test("an empty final takes its partial away, shows nothing, and still ends its utterance", () => {
+  const transcript = told([
+    final(0, "One", { utterance_end: false }), partial(1, "uh", 0), final(1, " "), final(2, "Two."),
+  ]);
+  assert.deepEqual([texts(transcript), shown(transcript)], [["One", "Two."], []]);
+  assert.equal(transcript.lines[1].opens, true);
+});
+
+test("two speakers of a room do not mix, and another one speaking opens a paragraph", () => {
+  const transcript = told([
+    { type: "joined", room: "a", life: "0", gap: false, first: 1, last: 0, sources: [{ source: "1", speaker: "Anna" }] },
+    { type: "source_joined", event: 1, source: "2", speaker: "Bo", time: 100 },
+    partial(0, "I say", 0, { source: "1" }),
+    partial(0, "No", 0, { source: "2" }),
+    final(0, "No.", { source: "2", speaker: "Bo", time: 110, utterance_end: false }),
+    final(0, "I say", { source: "1", speaker: "Anna", time: 111, utterance_end: false }),
+    final(1, "Never.", { source: "2", speaker: "Bo", time: 112 }),
+  ]);
+  assert.deepEqual(transcript.lines.map(({ speaker, opens }) => [speaker, opens]), [["Bo", true], ["Anna", true], ["Bo", true]]);
+  assert.deepEqual(transcript.speakers, { 1: "Anna", 2: "Bo" });
+  assert.equal(transcript.lines[0].begin, 108.5);
+});
+
+test("who leaves takes his partial along", () => {
+  const transcript = told([
+    { type: "source_joined", event: 1, source: "2", speaker: "Bo", time: 100 },
+    partial(0, "No", 0, { source: "2" }),
+    { type: "source_left", event: 2, source: "2", speaker: "Bo", time: 101 },
+  ]);
+  assert.deepEqual([transcript.open, transcript.speakers], [[], {}]);
+});
+
+test("joining after something was missed shows one mark", () => {
+  const joined = { type: "joined", room: "a", life: "0", gap: true, first: 1, last: 0, sources: [] };
+  assert.deepEqual(texts(told([final(0, "One."), joined, joined, final(1, "Two.")])), ["One.", "…", "Two."]);
+  assert.equal(withGap(withGap(emptyTranscript())).lines.length, 1);
+});
+
+test("a session started again forgets the open line of the one before", () => {
+  const started = { type: "started", event: 1, session: "s", model: "m", limits: {}, features: [] };
+  assert.deepEqual(told([partial(3, "half a", 0), started]).open, []);
+});
+
+test("a stream's times are moved by its offset", () => {
+  const { lines } = reduce(emptyTranscript(), /** @type {any} */ (final(1, "One.")), 60);
+  assert.deepEqual([lines[0].begin, lines[0].end], [62, 63.5]);
+});
+
+test("lines are kept up to the limit, and ids are never used twice", () => {
+  const transcript = told(Array.from({ length: 5 }, (_, i) => final(i, `line ${i}`)), 3);
+  assert.deepEqual(texts(transcript), ["line 2", "line 3", "line 4"]);
+  assert.deepEqual([transcript.nDropped, transcript.lines.map(({ id }) => id)], [2, [2, 3, 4]]);
+  const again = reduce(cleared(transcript), final(5, "line 5"));
+  assert.deepEqual(again.lines.map(({ id }) => id), [5]);
+});
+
+test("an event that shows nothing changes nothing", () => {
+  const transcript = told([final(0, "One.")]);
+  assert.equal(reduce(transcript, { type: "lag", behind: 3 }), transcript);
+});
