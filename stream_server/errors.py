@@ -17,6 +17,7 @@
      │    ├── EventOutOfRange      1008  resume asks for events that are not kept, or never were
      │    ├── SlowReader           1013  events pile up unread
      │    ├── Overloaded           1013  no room for this session or its work
+     │    ├── AuditUnavailable     1013  no entry can be written to the audit log
      │    ├── EngineFailed         1011  the decoder died too often
      │    ├── InternalError        1011  a bug of ours; details are in the log only
      │    └── ShuttingDown         1001  the server is going away
@@ -131,6 +132,13 @@ class Overloaded(StreamError):
     """Raised when there is no room for a session or for its work."""
 
     code = "overloaded"
+    close_code = 1013
+
+
+class AuditUnavailable(StreamError):
+    """Raised when the audit log cannot take an entry without which nothing may happen."""
+
+    code = "audit_unavailable"
     close_code = 1013
 
 
