@@ -6,6 +6,7 @@ import typer
 
 from certs.cli import app as certs_app
 from stream_server import __version__
+from stream_server.cli.audit import app as audit_app
 from stream_server.cli.bench import bench
 from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
@@ -28,9 +29,10 @@ app.command()(demo)
 app.command()(transcribe)
 app.command()(evaluate)
 app.command()(bench)
-app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
 app.command()(watch)
 app.command()(link)
+app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
+app.add_typer(audit_app, name="audit")
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 
 

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.records.repeats import ALLOWED, KINDS_MAX, WINDOW_S, Repeats
 
-REFUSED = AuditEvent(
-    AuditAction.AUTHENTICATE, Outcome.DENIED, source="10.0.0.9", reason="certificate_expired"
-)
+REFUSED = AuditEvent(AuditAction.AUTHENTICATE, Outcome.DENIED, source="10.0.0.9", reason="expired")
 
 
 def test_the_first_refusals_are_written_the_rest_is_counted() -> None:

@@ -1,0 +1,135 @@
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from stream_server.core.audit import Actor, AuditAction, AuditEvent, Outcome
+from stream_server.records.line import Entry, entry_of
+from stream_server.records.report import Counted, Report, make_report
+
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+ANNA = Actor("spiffe://stream-server.local/source/anna", "0a", "aa" * 32)
+BOARD = Actor("spiffe://stream-server.local/reader/board", "0b", "bb" * 32)
+
+
+def admitted(
+    actor: Actor, source: str = "10.0.0.1", not_after: str = "2027-11-21T12:00:00+00:00"
+) -> AuditEvent:
+    return AuditEvent(
+        AuditAction.AUTHORIZE,
+        Outcome.SUCCESS,
+        actor,
+        source,
+        "path:/v1/stream",
+        detail={"not_after": not_after},
+    )
+
+
+def denied(reason: str = "not_allowed", source: str = "10.0.0.9", actor: Actor | None = None) -> AuditEvent:
+    action = AuditAction.AUTHORIZE if actor else AuditAction.AUTHENTICATE
+    return AuditEvent(action, Outcome.DENIED, actor, source, "path:/v1/stream", reason)
+
+
+def repeated(n: int) -> AuditEvent:
+    detail: dict[str, str | int] = {"suppressed": n, "of": "client.authenticate"}
+    return AuditEvent(
+        AuditAction.LOG_SUPPRESS, Outcome.DENIED, None, "10.0.0.9", reason="revoked", detail=detail
+    )
+
+
+def log_of(events: Iterable[tuple[float, AuditEvent]]) -> list[Entry]:
+    """Entries at so many seconds from noon."""
+    return [
+        entry_of(event, seq=i, prev="", host="test", when=NOON + timedelta(seconds=at_s))
+        for i, (at_s, event) in enumerate(events)
+    ]
+
+
+def report_of(events: Iterable[tuple[float, AuditEvent]]) -> Report:
+    return make_report(log_of(events), NOON, NOON + timedelta(hours=24))
+
+
+def rules(report: Report) -> list[str]:
+    return [suspicion.rule for suspicion in report.suspicions]
+
+
+def test_totals_are_of_the_period_only() -> None:
+    ended = AuditEvent(AuditAction.SESSION_END, Outcome.SUCCESS, ANNA, detail={"audio_ms": 61_000})
+    report = report_of([(-1, ended), (0, ended), (10, ended), (86_400, ended)])
+    assert (report.n_entries, report.sessions, report.audio_s) == (2, 2, 122)
+    assert report.identities == [Counted(ANNA.id, 2)]
+
+
+def test_failures_are_counted_by_reason_address_and_identity() -> None:
+    report = report_of([(0, denied("expired")), (400, denied("expired")), (800, denied(actor=BOARD))])
+    assert report.failures_by_reason == [Counted("expired", 2), Counted("not_allowed", 1)]
+    assert report.failures_by_address == [Counted("10.0.0.9", 3)]
+    assert report.denied == [Counted(f"{BOARD.id} path:/v1/stream: not_allowed", 1)]
+
+
+def test_what_was_counted_instead_of_written_counts() -> None:
+    report = report_of([(0, denied("revoked")), (60, repeated(400))])
+    assert report.failures_by_reason == [Counted("revoked", 401)]
+    assert report.actions == [Counted("client.authenticate", 401)]
+
+
+def test_quotas_and_loads() -> None:
+    load = AuditEvent(AuditAction.TLS_LOAD, Outcome.FAILURE, reason="bad_file")
+    report = report_of([(0, denied("too_many", actor=ANNA)), (1, load)])
+    assert report.quota_hits == [Counted(f"{ANNA.id}: too_many", 1)]
+    assert report.loads == [Counted("tls.load failure", 1)]
+
+
+def test_certificates_that_end_within_30_days_are_named_by_their_latest() -> None:
+    soon, later = "2026-12-01T00:00:00+00:00", "2027-12-01T00:00:00+00:00"
+    events = [
+        (0, admitted(ANNA, not_after=soon)),
+        (1, admitted(BOARD, not_after=soon)),
+        (2, admitted(BOARD, not_after=later)),
+    ]
+    report = report_of(events)
+    assert [expiring.identity for expiring in report.expiring] == [ANNA.id]
+
+
+def test_many_failures_from_one_address_are_suspicious() -> None:
+    assert "many failures" not in rules(report_of((i * 80, denied()) for i in range(50)))
+    assert rules(report_of((i * 70, denied()) for i in range(5))) == ["many failures"]
+    assert "many failures" in rules(report_of([(0, repeated(400))]))
+
+
+def test_a_revoked_certificate_is_suspicious() -> None:
+    assert rules(report_of([(0, denied("certificate_revoked"))])) == ["revoked certificate used"]
+
+
+def test_a_certificate_is_new_only_once() -> None:
+    assert rules(report_of([(0, admitted(ANNA)), (1, admitted(ANNA))])) == [
+        "certificate seen for the first time"
+    ]
+    assert rules(report_of([(-5, admitted(ANNA)), (1, admitted(ANNA))])) == []
+
+
+def test_one_certificate_at_three_addresses_within_ten_minutes_is_suspicious() -> None:
+    fast = [
+        (-1, admitted(ANNA)),
+        (0, admitted(ANNA, "10.0.0.1")),
+        (1, admitted(ANNA, "10.0.0.2")),
+        (2, admitted(ANNA, "10.0.0.3")),
+    ]
+    assert rules(report_of(fast)) == ["one certificate at many addresses"]
+    slow = [(-1, admitted(ANNA)), *((i * 400, admitted(ANNA, f"10.0.0.{i}")) for i in range(9))]
+    assert rules(report_of(slow)) == []
+
+
+def test_a_clock_that_goes_back_is_suspicious() -> None:
+    assert rules(report_of([(10, denied()), (6, denied())])) == []
+    assert rules(report_of([(10, denied()), (4, denied())])) == ["the clock went back"]
+
+
+def test_a_server_that_ended_without_saying_so_is_suspicious() -> None:
+    start = AuditEvent(AuditAction.SERVER_START, Outcome.SUCCESS)
+    stop = AuditEvent(AuditAction.SERVER_STOP, Outcome.SUCCESS)
+    assert rules(report_of([(0, start), (1, stop), (2, start)])) == []
+    assert rules(report_of([(0, start), (2, start)])) == ["the server ended without saying so"]
+
+
+def test_an_empty_log_makes_an_empty_report() -> None:
+    report = report_of([])
+    assert (report.n_entries, report.outcomes, report.suspicions) == (0, [], [])
