@@ -7,6 +7,7 @@ Raises ``TlsConfigError`` for what the operator can mend, before the server list
 expired or missing CRL silently and then refuse every client.
 """
 
+import contextlib
 import ssl
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = [
     "refusal_alert",
     "refusal_reason",
     "server_context",
+    "try_handshake",
 ]
 
 
@@ -119,6 +121,29 @@ def guest_context(cert: Path, key: Path, *, now: datetime | None = None) -> ssl.
     # OP_NO_TICKET does not prevent it in TLS 1.3; sending no tickets does.
     context.num_tickets = 0
     return context
+
+
+def try_handshake(context: ssl.SSLContext) -> None:
+    """Let a context greet a client in memory, as far as it gets without a client's certificate.
+
+    Raises:
+        TlsConfigError: It would fail for every client.
+    """
+    probe = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    probe.check_hostname = False
+    probe.verify_mode = ssl.CERT_NONE
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = probe.wrap_bio(to_client, to_server)
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    try:
+        # Greeting; the server's certificate and proof that the key is its own; the client's answer.
+        for end in (client, server, client):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLError as error:
+        raise TlsConfigError(f"certificate and key fail in a handshake ({error.reason})") from error
+    if client.version() != "TLSv1.3":
+        raise TlsConfigError("certificate and key do not complete a handshake")
 
 
 def client_context(ca: Path, cert: Path | None = None, key: Path | None = None) -> ssl.SSLContext:
