@@ -51,6 +51,7 @@ def test_every_edit_is_found(whole: Log, tmp_path: Path, name: str) -> None:
         assert verdict.problem
 
 
+@pytest.mark.timeout(1800)
 def test_clean_logs_raise_no_alarm(tmp_path: Path) -> None:
     """Written, stopped, crashed and gone on with at random."""
     for seed in range(max(20, N_EDITS // 10)):
