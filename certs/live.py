@@ -39,21 +39,20 @@ class RevocationList:
     """
 
     def __init__(self, path: Path) -> None:
-        self._crl = x509.load_pem_x509_crl(path.read_bytes())
-        self._issuer = self._crl.issuer.public_bytes()
+        crl = x509.load_pem_x509_crl(path.read_bytes())
+        self._issuer = crl.issuer.public_bytes()
+        self._serials = frozenset(entry.serial_number for entry in crl)
         self.expires = crl_expiry(path)
         """UTC-aware; from then on TLS refuses every client."""
-        self.number = _number(self._crl)
+        self.number = _number(crl)
         """Rises with each list of an authority; None in lists that have none."""
 
     def __len__(self) -> int:
-        return len(self._crl)
+        return len(self._serials)
 
     def names(self, identity: Identity) -> bool:
         """Whether a client's certificate is revoked."""
-        if identity.issuer != self._issuer:
-            return False
-        return self._crl.get_revoked_certificate_by_serial_number(identity.serial) is not None
+        return identity.serial in self._serials and identity.issuer == self._issuer
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,11 @@ from typing import assert_never
 
 import uvloop
 
-from certs.tls import TlsConfigError, crl_expiry, guest_context, server_context
+from certs.live import TlsFiles
+from stream_server import __version__
+from stream_server.access import Access, open_audit
 from stream_server.config import Config, TlsSection
+from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Limits, SessionId
@@ -38,7 +41,7 @@ from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 from stream_server.engine.threads import set_torch_threads
 from stream_server.engine.windows import window_samples
-from stream_server.errors import ConfigError, EngineFailed, ModelError, ShuttingDown
+from stream_server.errors import AuditUnavailable, ConfigError, EngineFailed, ModelError, ShuttingDown
 from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
@@ -46,7 +49,6 @@ from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
 from stream_server.transport.pages import StaticPages
-from stream_server.transport.tls import SwappableContext
 from stream_server.vad_stage import FrameScorer, Scores, VadStage
 from vad.model import NetworkFileError, SileroVad
 
@@ -57,16 +59,6 @@ CUT_S = 1.0
 """How long a session that did not end by itself gets to read why it is cut off."""
 EXIT_ENGINE_FAILED = 70
 """EX_SOFTWARE of sysexits.h: the engine was given up; what supervises the server should start it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The four files of the listener."""
-
-    cert: Path
-    key: Path
-    client_ca: Path
-    crl: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +151,15 @@ class App:
         """See ``run``; on a loop of the caller's."""
         self._loop = asyncio.get_running_loop()
         pages = StaticPages()
-        context = self._tls_context()
+        self._audit = open_audit(self._config, self._state, self._metrics)
+        try:
+            return await self._run_audited(on_ready, pages)
+        finally:
+            await asyncio.to_thread(self._audit.close)
+
+    async def _run_audited(self, on_ready: Callable[[Ready], None], pages: StaticPages) -> int:
+        has_guests = self._config.guest.enabled
+        self._access = Access(self._files, self._audit, self._metrics, has_guests=has_guests)
         sockets = bind(self._config.server.host, self._config.server.port)
         try:
             self._guest_door = self._open_guest_door()
@@ -177,29 +177,33 @@ class App:
             unix_s=time.time,
         )
         admission = source_admission(self._config)
-        self._hub = self._make_hub(facts, SessionLedger(admission, self._metrics))
+        self._hub = self._make_hub(facts, SessionLedger(admission, self._metrics, self._audit))
         self._listener = Listener(
             sockets,
-            context,
+            self._access.context,
             make_gate(
                 self._config,
                 admission,
                 self._hub,
                 self._rooms,
                 DEFAULT_POLICY,
+                self._access.presence,
                 self,
                 self._metrics,
+                self._audit,
                 pages,
             ),
             self._metrics,
+            self._audit,
             handshakes_max=self._config.limits.handshakes,
             handshake_s=self._config.tls.handshake_s,
         )
         self._listeners = [self._listener]
         if self._guest_door is not None:
-            self._listeners.append(
-                self._guest_door.listener(self._rooms, self, self._metrics, pages.for_guests())
+            guests = self._guest_door.listener(
+                self._rooms, self, self._metrics, self._audit, pages.for_guests()
             )
+            self._listeners.append(guests)
         try:
             await self._serve(facts, on_ready)
         finally:
@@ -208,24 +212,9 @@ class App:
 
     # ------------------------------------------------------------ start
 
-    def _tls_context(self) -> SwappableContext:
-        files = self._files
-        try:
-            context = server_context(files.cert, files.key, files.client_ca, files.crl)
-            self._crl_expires = crl_expiry(files.crl)
-        except TlsConfigError as exc:
-            raise ConfigError(str(exc)) from exc
-        self._metrics.crl_next_update.set(self._crl_expires.timestamp())
-        return SwappableContext(context)
-
     def _open_guest_door(self) -> GuestDoor | None:
-        if not self._config.guest.enabled:
-            return None
-        try:
-            context = guest_context(self._files.cert, self._files.key)
-        except TlsConfigError as exc:
-            raise ConfigError(str(exc)) from exc
-        return GuestDoor(self._config, self._state, context)
+        context = self._access.guest_context
+        return None if context is None else GuestDoor(self._config, self._state, context)
 
     async def _start_models(self) -> ModelFacts:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
@@ -291,18 +280,22 @@ class App:
             # Signals reach the main thread's loop only; a test runs its server on another thread.
             with contextlib.suppress(ValueError, RuntimeError):
                 self._loop.add_signal_handler(number, self.stop)
+        with contextlib.suppress(ValueError, RuntimeError):
+            self._loop.add_signal_handler(signal.SIGHUP, self._access.ask_reload)
         async with contextlib.AsyncExitStack() as stack:
             ops_port = self._config.server.ops_port
             if ops_port:
                 ops = serve_ops(ops_port, self, self._metrics, self._refresh_metrics)
                 await stack.enter_async_context(await ops)
+            await self._tell_started(facts)
             for listener in self._listeners:
                 listener.start()
             self._is_open = True
             addresses = self._listener.addresses
             guests = [address for listener in self._listeners[1:] for address in listener.addresses]
             _log.info("serving", extra=fields(addresses=addresses, guests=guests, model=facts.name))
-            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, self._crl_expires, guests))
+            crl_expires = self._access.crl_expires
+            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, crl_expires, guests))
             await self._tick_until_stopped()
 
     async def _tick_until_stopped(self) -> None:
@@ -315,8 +308,19 @@ class App:
                 self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
             self._hub.tick(now_s)
             self._rooms.tick(now_s)
+            await self._access.tick()
             if self._guest_door is not None:
                 self._guest_door.tick()
+
+    async def _tell_started(self, facts: ModelFacts) -> None:
+        """Write down what runs here; without an audit log nobody is served."""
+        started = AuditEvent(AuditAction.SERVER_START, Outcome.SUCCESS, detail={"version": __version__})
+        loaded = AuditEvent(AuditAction.MODEL_LOAD, Outcome.SUCCESS, resource=f"model:{facts.name}")
+        try:
+            await self._audit.secure(started)
+            await self._audit.secure(loaded)
+        except AuditUnavailable as exc:
+            raise ConfigError(f"the audit log cannot be written: {exc}") from exc
 
     def _report_bug(self, session: SessionId) -> None:
         _log.exception("session_bug", extra=fields(session=session))
@@ -331,6 +335,9 @@ class App:
         self._metrics.engine_silent_s.set(engine.silent_s)
         self._metrics.engine_out_of_memory.set(engine.n_out_of_memory)
         self._metrics.rooms.set(len(self._rooms))
+        self._metrics.audit_waiting.set(self._audit.n_waiting)
+        self._metrics.audit_write_failures.set(self._audit.n_failures)
+        self._metrics.audit_dropped.set(self._audit.n_dropped)
 
     # ------------------------------------------------------------ what the stages report
 
@@ -403,6 +410,8 @@ class App:
         await asyncio.gather(*(listener.cut_connections() for listener in self._listeners))
         await asyncio.to_thread(self._vad.stop)
         await self._engine.stop()
+        detail: dict[str, str | int] = {"exit_code": self._exit_code}
+        self._audit.record(AuditEvent(AuditAction.SERVER_STOP, Outcome.SUCCESS, detail=detail))
         _log.info("stopped", extra=fields(exit_code=self._exit_code))
 
     async def _wait_connections(self, timeout_s: float) -> None:

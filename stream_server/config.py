@@ -239,6 +239,24 @@ class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return dataclasses.replace(PRESETS[self.preset], **given)
 
 
+class AuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The record of who did what; it cannot be switched off."""
+
+    folder: str | None = None
+    """Where it is kept; the default is ``audit`` in the state folder. One server writes one folder."""
+    checkpoint_folder: str | None = None
+    """A second place for the signed checkpoints, best on another machine's disk."""
+    keep_days: int = 0
+    """Days after which old files are deleted; 0 keeps all."""
+    file_mib: int = 64
+    """Size at which a new file is begun; one is begun each day as well."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _range("keep_days", self.keep_days, 0, 36_500)
+        _range("file_mib", self.file_mib, 1, 1_024)
+
+
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is logged, to standard error."""
 
@@ -264,6 +282,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: LimitsSection = LimitsSection()
     engine: EngineSection = EngineSection()
     segments: SegmentsSection = SegmentsSection()
+    audit: AuditSection = AuditSection()
     log: LogSection = LogSection()
     rooms: RoomsSection = RoomsSection()
     guest: GuestSection = GuestSection()

@@ -1,12 +1,12 @@
 """The doors of a server, built from its configuration: who is let in where, and up to how many."""
 
 import logging
-import ssl
 import time
 from pathlib import Path
 
 from stream_server.config import Config
 from stream_server.core.admission import Admission, AdmissionLimits
+from stream_server.core.audit import Auditor
 from stream_server.core.guests import Guests
 from stream_server.core.hub import Hub
 from stream_server.core.policy import Policy
@@ -20,8 +20,9 @@ from stream_server.transport.connection import stream_handler
 from stream_server.transport.gate import Gate, RoomDoor, StreamDoor
 from stream_server.transport.guest_gate import GuestGate
 from stream_server.transport.listener import Listener, bind
+from stream_server.transport.presence import Presence
 from stream_server.transport.responses import Health, Pages
-from stream_server.transport.room_reader import CertificateAdmittance, reader_handler
+from stream_server.transport.room_reader import guest_handler, reader_handler
 from stream_server.transport.tls import SwappableContext
 
 _log = logging.getLogger(__name__)
@@ -61,21 +62,23 @@ def make_gate(
     hub: Hub,
     rooms: Rooms,
     policy: Policy,
+    presence: Presence,
     health: Health,
     metrics: Metrics,
+    auditor: Auditor,
     pages: Pages | None = None,
 ) -> Gate:
     """The gate of clients with a certificate."""
     of_rooms = config.rooms
     readers = AdmissionLimits(of_rooms.readers, of_rooms.readers_per_identity, of_rooms.connects_per_minute)
-    read = reader_handler(rooms, CertificateAdmittance(), metrics)
     return Gate(
-        StreamDoor(sources, stream_handler(hub, policy, metrics)),
-        RoomDoor(Admission(readers), rooms, read),
+        StreamDoor(sources, stream_handler(hub, policy, presence, metrics)),
+        RoomDoor(Admission(readers), rooms, reader_handler(rooms, presence, metrics)),
         policy,
         config.tls.trust_domain,
         health,
         metrics,
+        auditor,
         pages,
     )
 
@@ -94,12 +97,12 @@ class GuestDoor:
         ConfigError: Key, list or address cannot be used.
     """
 
-    def __init__(self, config: Config, state: Path, context: ssl.SSLContext) -> None:
+    def __init__(self, config: Config, state: Path, context: SwappableContext) -> None:
         self._config = config
         self._links = GuestLinks(state)
         self._guests = Guests(self._links.key(), time.time)
         self._guests.set_links(self._links.changed_links() or [])
-        self.context = SwappableContext(context)
+        self.context = context
         self._sockets = bind(config.guest.host, config.guest.port, section="guest")
 
     def close(self) -> None:
@@ -108,17 +111,21 @@ class GuestDoor:
             sock.close()
 
     def listener(
-        self, rooms: Rooms, health: Health, metrics: Metrics, pages: Pages | None = None
+        self, rooms: Rooms, health: Health, metrics: Metrics, auditor: Auditor, pages: Pages | None = None
     ) -> Listener:
         """What accepts guests; it owns the address from here on."""
         guest = self._config.guest
         limits = AdmissionLimits(guest.readers, guest.readers_per_address, guest.connects_per_minute)
-        serve = reader_handler(rooms, self._guests, metrics)
+        serve = guest_handler(rooms, self._guests, metrics)
+        gate = GuestGate(
+            Admission(limits), self._guests, self.refresh, serve, health, metrics, auditor, pages
+        )
         return Listener(
             self._sockets,
             self.context,
-            GuestGate(Admission(limits), self._guests, self.refresh, serve, health, metrics, pages),
+            gate,
             metrics,
+            auditor,
             handshakes_max=guest.handshakes,
             handshakes_per_address=guest.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,

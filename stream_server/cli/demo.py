@@ -1,6 +1,7 @@
 """``stream-server demo``: the whole path on this machine, from certificates to captions, in a minute."""
 
 import asyncio
+import json
 import signal
 import ssl
 import sys
@@ -42,6 +43,10 @@ CONFIG = """\
 # Written by stream-server demo, so that no other configuration file changes what it shows.
 [limits]
 connects_per_minute = 1000
+
+[audit]
+# Its own, so that it runs beside `make serve`.
+folder = {audit}
 """
 
 
@@ -158,7 +163,9 @@ def _run(place: Place, console: Console) -> Report:
 
 def _prepare(place: Place, console: Console) -> ssl.SSLContext:
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (place.folder / "demo.toml").write_text(CONFIG, encoding="utf-8")
+    (place.folder / "demo.toml").write_text(
+        CONFIG.format(audit=json.dumps(str(place.folder / "demo-audit"))), encoding="utf-8"
+    )
     made = ensure_certs(place.store)
     what = "throw-away authority, one server, one client" if made else "those of an earlier run"
     _done(console, "Certificates", what, _shown(place.store.folder))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.core.actions import Action, Close, Score, Send, Submit
+from stream_server.core.audit import Actor
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import ClientMessage, Numbered, Resume, SessionId, Start
 from stream_server.core.outbox import Outbox
@@ -78,6 +79,8 @@ class Owner:
     """Its name; a renewed certificate has the same. For comparison, never for a log."""
     fingerprint: str
     """What a log says instead: the first 8 hex digits of the certificate's."""
+    actor: Actor | None = None
+    """What the audit log says."""
 
 
 class Watcher(Protocol):

@@ -118,6 +118,31 @@ class Metrics:
             "When the CRL expires and refuses all",
             registry=self.registry,
         )
+        self.server_not_after = Gauge(
+            "stt_server_certificate_not_after_timestamp_seconds",
+            "When the server's certificate ends",
+            registry=self.registry,
+        )
+        self.reload_failures = Counter(
+            "stt_reload_failures",
+            "Changed files that could not be used, so that the old ones stay",
+            ["what"],
+            registry=self.registry,
+        )
+        self.audit_waiting = Gauge(
+            "stt_audit_waiting", "Audit entries not on the disk yet", registry=self.registry
+        )
+        self.audit_write_failures = Gauge(
+            "stt_audit_write_failures", "Writes of the audit log that failed", registry=self.registry
+        )
+        self.audit_dropped = Gauge(
+            "stt_audit_dropped", "Audit entries that found the queue full", registry=self.registry
+        )
+        self.audit_copy_failures = Counter(
+            "stt_audit_copy_failures",
+            "Checkpoints that could not be copied to the second place at once",
+            registry=self.registry,
+        )
         self.loop_lag_s = self._histogram("stt_event_loop_lag_seconds", "Lateness of the one-second tick")
 
     def _gauge(self, name: str, text: str) -> Gauge:

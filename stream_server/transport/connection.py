@@ -33,7 +33,9 @@ from stream_server.dialects import native
 from stream_server.errors import InternalError, NotAllowed, StreamError
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.audit_events import actor_of
 from stream_server.transport.gate import will_resume
+from stream_server.transport.presence import Presence
 
 _log = logging.getLogger(__name__)
 
@@ -75,11 +77,11 @@ Handle = Callable[[ServerConnection, Identity], Awaitable[None]]
 """Runs an admitted connection to its end."""
 
 
-def stream_handler(hub: Hub, policy: Policy, metrics: Metrics) -> Handle:
+def stream_handler(hub: Hub, policy: Policy, presence: Presence, metrics: Metrics) -> Handle:
     """What serves a connection of ``/v1/stream``."""
 
     async def handle(connection: ServerConnection, identity: Identity) -> None:
-        await StreamHandler(connection, identity, hub, policy, metrics).run()
+        await StreamHandler(connection, identity, hub, policy, presence, metrics).run()
 
     return handle
 
@@ -92,14 +94,22 @@ class StreamHandler:
         identity: Who it is.
         hub: Where the session lives.
         policy: Tells into which rooms it may publish.
+        presence: Where it can be found while it is connected.
         metrics: What the hops of its captions are counted in.
     """
 
     def __init__(
-        self, connection: ServerConnection, identity: Identity, hub: Hub, policy: Policy, metrics: Metrics
+        self,
+        connection: ServerConnection,
+        identity: Identity,
+        hub: Hub,
+        policy: Policy,
+        presence: Presence,
+        metrics: Metrics,
     ) -> None:
         self._connection = connection
-        self._owner = Owner(identity.uri, identity.short)
+        self._owner = Owner(identity.uri, identity.short, actor_of(identity))
+        self._presence = presence
         self._hub = hub
         self._identity = identity
         self._policy = policy
@@ -120,6 +130,7 @@ class StreamHandler:
             owner=self._owner,
             only_resumes=will_resume(request),
         )
+        leave = self._presence.enter(self._identity, self._end)
         try:
             await self._run_tasks()
         except Exception:
@@ -127,7 +138,12 @@ class StreamHandler:
             _log.exception("session_failed", extra=fields(session=self._seat.session.id))
             await self._connection.close(InternalError.close_code)
         finally:
+            leave()
             self._hub.leave(self._seat, time.monotonic(), self._parting_code())
+
+    def _end(self, error: StreamError) -> None:
+        """The certificate is no longer good: the finals of what was accepted, then the error."""
+        self._hub.refuse(self._seat.session.id, error, time.monotonic())
 
     def _wake(self) -> None:
         self._to_write.set()

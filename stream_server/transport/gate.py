@@ -15,11 +15,13 @@ from websockets.http11 import Request, Response
 
 from certs.identity import Identity, IdentityError, identity_from_der
 from stream_server.core.admission import Admission
+from stream_server.core.audit import Auditor
 from stream_server.core.policy import Policy, Right
 from stream_server.core.rooms import Rooms
 from stream_server.dialects import schema
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.audit_events import request_admitted, request_refused
 from stream_server.transport.responses import (
     Admitted,
     Health,
@@ -34,6 +36,7 @@ from stream_server.transport.responses import (
     not_found,
     page_response,
     refuse,
+    resource_of,
     room_in,
     too_many,
 )
@@ -41,6 +44,8 @@ from stream_server.transport.responses import (
 _log = logging.getLogger(__name__)
 
 WHOAMI_PATH = "/v1/whoami"
+PATHS = (schema.PATH, schema.ROOMS_PATH, WHOAMI_PATH)
+"""Beside rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ class RoomDoor:
 
     admission: Admission
     rooms: Rooms
-    serve: Callable[[ServerConnection, str, str], Awaitable[None]]
-    """Takes the connection, the room's name, and what stands for the reader in logs."""
+    serve: Callable[[ServerConnection, str, Identity], Awaitable[None]]
+    """Takes the connection, the room's name, and who the reader is."""
 
 
 class Gate:
@@ -71,6 +76,7 @@ class Gate:
         trust_domain: Of the names in certificates.
         health: Asked by ``/healthz``.
         metrics: What refusals are counted in.
+        auditor: Where refusals are written; who is admitted is written by the listener.
         pages: What browsers may load; None for nothing.
     """
 
@@ -82,6 +88,7 @@ class Gate:
         trust_domain: str,
         health: Health,
         metrics: Metrics,
+        auditor: Auditor,
         pages: Pages | None = None,
     ) -> None:
         self._streams = streams
@@ -90,6 +97,7 @@ class Gate:
         self._trust_domain = trust_domain
         self._health = health
         self._metrics = metrics
+        self._auditor = auditor
         self._pages = pages
 
     def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Response | Admitted:
@@ -99,35 +107,45 @@ class Gate:
             return health_response(connection, ready=self._health.is_ready())
         if (page := page_response(request, path, self._pages)) is not None:
             return page
-        decision = self._decide(connection, request, path, now_s)
+        identity = self._identity(connection)
+        address = address_of(connection)
+        decision = self._decide(identity, request, path, address, now_s)
         if not isinstance(decision, Refusal):
             return decision
         _log.warning(
             "request_refused",
-            extra=fields(reason=decision.code, status=decision.status.value, address=address_of(connection)),
+            extra=fields(reason=decision.code, status=decision.status.value, address=address),
         )
+        who = identity if isinstance(identity, Identity) else None
+        self._auditor.record(request_refused(who, address, resource_of(path, PATHS), decision.code))
         self._metrics.refused.labels(reason=decision.code).inc()
         return refuse(decision)
 
+    def _identity(self, connection: ServerConnection) -> Identity | IdentityError:
+        try:
+            return identity_from_der(_peer_certificate(connection), self._trust_domain)
+        except IdentityError as exc:
+            return exc
+
     def _decide(
-        self, connection: ServerConnection, request: Request, path: str, now_s: float
+        self, identity: Identity | IdentityError, request: Request, path: str, address: str, now_s: float
     ) -> Response | Admitted | Refusal:
         room = room_in(path)
         if problem := _problem(request, path, room):
             return problem
-        try:
-            identity = identity_from_der(_peer_certificate(connection), self._trust_domain)
-        except IdentityError as exc:
-            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(exc))
+        if isinstance(identity, IdentityError):
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity))
         if path == WHOAMI_PATH:
             return self._tell_identity(identity)
         if path == schema.ROOMS_PATH:
             return self._list_rooms(identity)
         if room is not None:
-            return self._admit_reader(identity, room, now_s)
-        return self._admit_stream(identity, now_s, resumes=will_resume(request))
+            return self._admit_reader(identity, room, address, now_s)
+        return self._admit_stream(identity, address, now_s, resumes=will_resume(request))
 
-    def _admit_stream(self, identity: Identity, now_s: float, *, resumes: bool) -> Admitted | Refusal:
+    def _admit_stream(
+        self, identity: Identity, address: str, now_s: float, *, resumes: bool
+    ) -> Admitted | Refusal:
         if not self._policy.allows(identity.path, Right.STREAM):
             message = "this certificate's role may not stream; ask for one of role source"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
@@ -137,10 +155,12 @@ class Gate:
         if refused is not None:
             return too_many(refused)
         return Admitted(
-            lambda connection: door.serve(connection, identity), partial(door.admission.release, identity.uri)
+            lambda connection: door.serve(connection, identity),
+            partial(door.admission.release, identity.uri),
+            request_admitted(identity, address, resource_of(schema.PATH, PATHS)),
         )
 
-    def _admit_reader(self, identity: Identity, room: str, now_s: float) -> Admitted | Refusal:
+    def _admit_reader(self, identity: Identity, room: str, address: str, now_s: float) -> Admitted | Refusal:
         if not self._policy.may_read(identity.path, room):
             message = "this certificate may not read this room; ask whoever runs the server for the right to"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
@@ -149,8 +169,9 @@ class Gate:
         if refused is not None:
             return too_many(refused)
         return Admitted(
-            lambda connection: door.serve(connection, room, identity.short),
+            lambda connection: door.serve(connection, room, identity),
             partial(door.admission.release, identity.uri),
+            request_admitted(identity, address, f"room:{room}"),
         )
 
     def _list_rooms(self, identity: Identity) -> Response:

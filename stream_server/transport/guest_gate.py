@@ -14,10 +14,12 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from stream_server.core.admission import Admission
+from stream_server.core.audit import Auditor
 from stream_server.core.guests import Guests, NotSigned
 from stream_server.errors import LinkExpired
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.audit_events import guest_admitted, request_refused
 from stream_server.transport.responses import (
     Admitted,
     Health,
@@ -31,6 +33,7 @@ from stream_server.transport.responses import (
     not_an_upgrade,
     page_response,
     refuse,
+    resource_of,
     room_in,
     too_many,
 )
@@ -52,6 +55,7 @@ class GuestGate:
         serve: Takes the connection, the room's name, and what stands for the reader in logs.
         health: Asked by ``/healthz``.
         metrics: What refusals are counted in.
+        auditor: Where refusals are written; who is admitted is written by the listener.
         pages: What browsers may load; None for nothing.
     """
 
@@ -63,6 +67,7 @@ class GuestGate:
         serve: Callable[[ServerConnection, str, str], Awaitable[None]],
         health: Health,
         metrics: Metrics,
+        auditor: Auditor,
         pages: Pages | None = None,
     ) -> None:
         self._admission = admission
@@ -71,6 +76,7 @@ class GuestGate:
         self._serve = serve
         self._health = health
         self._metrics = metrics
+        self._auditor = auditor
         self._pages = pages
 
     def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Response | Admitted:
@@ -81,13 +87,14 @@ class GuestGate:
         if (page := page_response(request, path, self._pages)) is not None:
             return page
         address = address_of(connection)
-        decision = self._decide(request, path, limited_by(address), now_s)
+        decision = self._decide(request, path, address, now_s)
         if not isinstance(decision, Refusal):
             return decision
         _log.warning(
             "guest_refused", extra=fields(reason=decision.code, status=decision.status.value, address=address)
         )
         self._metrics.refused.labels(reason=decision.code).inc()
+        self._auditor.record(request_refused(None, address, resource_of(path, [TOKEN_PATH]), decision.code))
         return refuse(decision)
 
     def _decide(
@@ -100,18 +107,22 @@ class GuestGate:
             return Refusal(HTTPStatus.NOT_FOUND, "not_found", "nothing is here; open the link you were given")
         if problem := bad_room_name(room) or not_an_upgrade(request, path):
             return problem
-        refused = self._admission.admit(address, now_s)
+        limited = limited_by(address)
+        refused = self._admission.admit(limited, now_s)
         if refused is not None:
             return too_many(refused)
         return Admitted(
-            lambda connection: self._serve(connection, room, GUEST), partial(self._admission.release, address)
+            lambda connection: self._serve(connection, room, GUEST),
+            partial(self._admission.release, limited),
+            guest_admitted(address, resource_of(path, [TOKEN_PATH])),
         )
 
     def _give_token(self, request: Request, address: str, now_s: float) -> Response | Refusal:
-        refused = self._admission.admit(address, now_s)
+        limited = limited_by(address)
+        refused = self._admission.admit(limited, now_s)
         if refused is not None:
             return too_many(refused)
-        self._admission.release(address)
+        self._admission.release(limited)
         self._refresh()
         scheme, _, link = request.headers.get("Authorization", "").partition(" ")
         try:
@@ -120,6 +131,7 @@ class GuestGate:
             return Refusal(HTTPStatus.UNAUTHORIZED, "link_invalid", str(exc))
         except LinkExpired as exc:
             return Refusal(HTTPStatus.GONE, exc.code, str(exc))
+        self._auditor.record(guest_admitted(address, f"link:{grant.link.id}"))
         return json_response(
             HTTPStatus.OK,
             {

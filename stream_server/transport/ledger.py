@@ -4,6 +4,7 @@ import logging
 import time
 
 from stream_server.core.admission import Admission
+from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.hub import Seat
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
@@ -20,17 +21,20 @@ class SessionLedger:
     Args:
         admission: Where places are counted.
         metrics: What it counts in.
+        auditor: Where the end of each session is written, with its totals.
     """
 
-    def __init__(self, admission: Admission, metrics: Metrics) -> None:
+    def __init__(self, admission: Admission, metrics: Metrics, auditor: Auditor) -> None:
         self._admission = admission
         self._metrics = metrics
+        self._auditor = auditor
 
     def session_opened(self, seat: Seat) -> None:
         """A connection has a seat."""
         self._metrics.sessions.inc()
         if not seat.only_resumes:
             _log.info("session_opened", extra=_names(seat))
+            self._auditor.record(_session_event(AuditAction.SESSION_START, seat))
 
     def session_detached(self, seat: Seat) -> None:
         """Its connection broke."""
@@ -62,6 +66,8 @@ class SessionLedger:
         self._metrics.sessions.dec()
         self._metrics.sessions_ended.labels(code=str(code)).inc()
         self._metrics.audio_s.inc(audio_s)
+        if not seat.only_resumes:
+            self._auditor.record(_session_event(AuditAction.SESSION_END, seat, code=code))
         _log.info(
             "session_closed",
             extra=fields(
@@ -73,6 +79,18 @@ class SessionLedger:
                 events=seat.replay.last,
             ),
         )
+
+
+def _session_event(action: AuditAction, seat: Seat, *, code: int | None = None) -> AuditEvent:
+    detail: dict[str, str | int] = {}
+    if code is not None:
+        detail = {
+            "code": code,
+            "open_ms": round(1000 * (time.monotonic() - seat.opened_s)),
+            "audio_ms": seat.session.n_samples // 16,
+            "events": seat.replay.last,
+        }
+    return AuditEvent(action, Outcome.SUCCESS, seat.owner.actor, session=seat.session.id, detail=detail)
 
 
 def _names(seat: Seat) -> dict[str, object]:

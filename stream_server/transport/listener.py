@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
 from typing import cast
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -21,12 +22,14 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from certs.tls import refusal_alert, refusal_reason
+from stream_server.core.audit import Auditor
 from stream_server.dialects import schema
-from stream_server.errors import ConfigError
+from stream_server.errors import AuditUnavailable, ConfigError
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.audit_events import handshake_refused
 from stream_server.transport.connection import PING_S, StreamConnection
-from stream_server.transport.responses import Admitted, Doorkeeper
+from stream_server.transport.responses import Admitted, Doorkeeper, Refusal, refuse
 from stream_server.transport.tls import SwappableContext
 
 _log = logging.getLogger(__name__)
@@ -81,6 +84,7 @@ class Listener:
         context: Swappable; whatever is current serves the next handshake.
         gate: Decides about each request, and says what serves it.
         metrics: What is counted in.
+        auditor: Where it is written who was turned away by TLS, and who was admitted.
         handshakes_max: TLS handshakes under way at once; more are cut off.
         handshakes_per_address: The same for one address; None leaves it to ``handshakes_max``.
         handshake_s: How long one may take.
@@ -92,6 +96,7 @@ class Listener:
         context: SwappableContext,
         gate: Doorkeeper,
         metrics: Metrics,
+        auditor: Auditor,
         *,
         handshakes_max: int,
         handshake_s: float,
@@ -101,6 +106,7 @@ class Listener:
         self._context = context
         self._gate = gate
         self._metrics = metrics
+        self._auditor = auditor
         self._handshakes_max = handshakes_max
         self._handshakes_per_address = handshakes_per_address or handshakes_max
         self._handshake_s = handshake_s
@@ -200,6 +206,7 @@ class Listener:
     def _refuse(self, address: str, reason: str) -> None:
         self._metrics.handshakes_failed.labels(reason=reason).inc()
         _log.warning("handshake_refused", extra=fields(reason=reason, address=address))
+        self._auditor.record(handshake_refused(address, reason))
 
     def _connection(self) -> StreamConnection:
         protocol = ServerProtocol(subprotocols=[Subprotocol(schema.SUBPROTOCOL)], max_size=RECEIVE_BYTES_MAX)
@@ -237,9 +244,15 @@ class Listener:
             assert task is not None
             self.handler_tasks.discard(task)
 
-    def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         decision = self._gate.respond(connection, request, time.monotonic())
         if isinstance(decision, Response):
             return decision
+        # From here on its place is given back when the connection ends, however it does.
         self._admitted[connection] = decision
+        try:
+            await self._auditor.secure(decision.event)
+        except AuditUnavailable as exc:
+            self._metrics.refused.labels(reason=exc.code).inc()
+            return refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, exc.code, str(exc), retry_after_s=10))
         return None

@@ -1,6 +1,6 @@
 """HTTP answers before an upgrade, and the checks that every WebSocket request must pass."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol
@@ -11,6 +11,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from stream_server.core.admission import Refused
+from stream_server.core.audit import AuditEvent
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.dialects import schema
 
@@ -49,6 +50,8 @@ class Admitted:
     """Runs the connection to its end."""
     release: Callable[[], None]
     """Gives its place back; called once, when the connection has ended or was never made."""
+    event: AuditEvent
+    """What must stand in the audit log before the upgrade."""
 
 
 class Doorkeeper(Protocol):
@@ -115,6 +118,14 @@ def not_found() -> Refusal:
     """Nothing is at this path."""
     message = f"nothing is here; streams go to {schema.PATH}, readers to {schema.ROOMS_PATH}/NAME"
     return Refusal(HTTPStatus.NOT_FOUND, "not_found", message)
+
+
+def resource_of(path: str, known: Collection[str]) -> str:
+    """What a request was for, as the audit log names it: never what a stranger wrote."""
+    room = room_in(path)
+    if room is not None:
+        return f"room:{room}" if is_room_name(room) else "room:?"
+    return f"path:{path}" if path in known else "path:?"
 
 
 def room_in(path: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Protocol
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from certs.identity import Identity
 from stream_server.core.room_messages import Read
 from stream_server.core.rooms import Reader, Rooms
 from stream_server.dialects.room_wire import decode_reader, encode_room_error
@@ -19,6 +20,7 @@ from stream_server.errors import IdleTimeout, InternalError, ProtocolViolation, 
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.connection import DISMISS_S
+from stream_server.transport.presence import Presence
 
 _log = logging.getLogger(__name__)
 
@@ -37,22 +39,48 @@ class Admittance(Protocol):
 
 
 class CertificateAdmittance:
-    """Readers whose certificate was looked at before the upgrade."""
+    """A reader whose certificate was looked at before the upgrade.
+
+    Args:
+        identity: Who it is.
+        presence: Where it can be found while it reads.
+    """
+
+    def __init__(self, identity: Identity, presence: Presence) -> None:
+        self._identity = identity
+        self._presence = presence
+        self._leave: Callable[[], None] | None = None
 
     def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
         """Let anybody in; a token is a guest's, and something is wrong if one comes here."""
         if read.token is not None:
             raise ProtocolViolation("read.token is for guests; here the certificate tells who you are")
-        return reader_of()
+        reader = reader_of()
+        self._leave = self._presence.enter(self._identity, reader.finish)
+        return reader
 
     def part(self, reader: Reader) -> None:
-        """Nothing is kept."""
+        """It has gone."""
+        assert self._leave is not None, "it was let in"
+        self._leave()
 
 
 def reader_handler(
+    rooms: Rooms, presence: Presence, metrics: Metrics
+) -> Callable[[ServerConnection, str, Identity], Awaitable[None]]:
+    """What serves a connection of ``/v1/rooms/NAME`` that a certificate opened."""
+
+    async def handle(connection: ServerConnection, room: str, identity: Identity) -> None:
+        admittance = CertificateAdmittance(identity, presence)
+        await ReaderHandler(connection, room, identity.short, rooms, admittance, metrics).run()
+
+    return handle
+
+
+def guest_handler(
     rooms: Rooms, admittance: Admittance, metrics: Metrics
 ) -> Callable[[ServerConnection, str, str], Awaitable[None]]:
-    """What serves a connection of ``/v1/rooms/NAME``."""
+    """The same for guests; takes what stands for them in logs."""
 
     async def handle(connection: ServerConnection, room: str, name: str) -> None:
         await ReaderHandler(connection, room, name, rooms, admittance, metrics).run()

@@ -53,7 +53,7 @@ def test_segments_become_a_segmenter_configuration(tmp_path: Path) -> None:
 
 BAD = [
     # file, what the error must say besides the file's name
-    ("foo = 1", ["unknown key foo", "server, tls, limits, engine, segments, log"]),
+    ("foo = 1", ["unknown key foo", "server, tls, limits, engine, segments, audit, log"]),
     ("[foo]\nx = 1", ["unknown key foo"]),
     ("[limits]\nfoo = 1", ["unknown key limits.foo", "idle_s"]),
     ("[segments]\nfoo = 1", ["unknown key segments.foo", "pause_ms"]),

@@ -5,6 +5,7 @@ the deterministic fake unless a test asks for the model. The client knows the wi
 """
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -27,6 +28,7 @@ from stream_server.engine.faults import Faults
 GENEROUS = {"sessions_per_identity": 1000, "connects_per_minute": 100_000}
 """Tests open many sessions with one certificate."""
 START_S = 90
+_n_servers = itertools.count()
 STOP_S = 30
 
 
@@ -39,6 +41,8 @@ class LiveServer:
         merged = dict(flags)
         merged["engine"] = {"fake": True, **flags.get("engine", {})}
         merged["server"] = {"port": 0, **flags.get("server", {})}
+        # One server writes one audit log, and tests run several servers of one state.
+        merged["audit"] = {"folder": str(state / f"audit-{next(_n_servers)}"), **flags.get("audit", {})}
         merged["limits"] = {**GENEROUS, **flags.get("limits", {})}
         self.config = load_config(None, merged)
         self._state = state

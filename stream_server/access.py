@@ -1,0 +1,131 @@
+"""What stands at the doors while the server runs: the audit log, and credentials that may change.
+
+Certificate, authority and revocation list are read again when their files change or on SIGHUP. Bad ones are
+told and the old ones stay. A connection whose certificate was revoked or has ended is cut, its finals first.
+"""
+
+import asyncio
+import logging
+import socket
+from datetime import datetime
+from pathlib import Path
+
+from certs.identity import Identity
+from certs.live import LiveCredentials, TlsFiles
+from certs.tls import TlsConfigError, guest_context
+from stream_server.config import Config
+from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
+from stream_server.errors import ConfigError, NotAllowed, StreamError
+from stream_server.ops.log import fields
+from stream_server.ops.metrics import Metrics
+from stream_server.records.audit_log import AuditLog, utc_now
+from stream_server.records.second_place import SecondPlace
+from stream_server.records.writer import AuditError, AuditSettings
+from stream_server.transport.audit_events import certificate_cut
+from stream_server.transport.presence import Presence
+from stream_server.transport.tls import SwappableContext
+
+_log = logging.getLogger(__name__)
+
+_MIB = 1024 * 1024
+
+
+def open_audit(config: Config, state: Path, metrics: Metrics) -> AuditLog:
+    """Open the audit log; its owner must close it.
+
+    Raises:
+        ConfigError: It cannot be written, or was edited; says what to do.
+    """
+    section = config.audit
+    folder = Path(section.folder) if section.folder else state / "audit"
+    copies = Path(section.checkpoint_folder) if section.checkpoint_folder else None
+    settings = AuditSettings(file_bytes_max=section.file_mib * _MIB, keep_days=section.keep_days)
+    try:
+        return AuditLog(
+            folder,
+            settings,
+            socket.gethostname(),
+            SecondPlace(copies, metrics.audit_copy_failures.inc).publish,
+        )
+    except AuditError as exc:
+        raise ConfigError(str(exc)) from exc
+
+
+class Access:
+    """The credentials in use. Its listeners' contexts are swapped when others take their place.
+
+    Args:
+        files: The four TLS files.
+        auditor: Told what was loaded and who was cut.
+        metrics: Dates of expiry, and reloads that failed.
+        has_guests: Whether a context without client certificates is needed too.
+
+    Raises:
+        ConfigError: The files cannot be used.
+    """
+
+    def __init__(self, files: TlsFiles, auditor: Auditor, metrics: Metrics, *, has_guests: bool) -> None:
+        self.presence = Presence()
+        self._files = files
+        self._auditor = auditor
+        self._metrics = metrics
+        self._is_asked = False
+        try:
+            self._live = LiveCredentials(files, utc_now())
+            guests = guest_context(files.cert, files.key) if has_guests else None
+        except TlsConfigError as exc:
+            raise ConfigError(str(exc)) from exc
+        self.context = SwappableContext(self._live.current.context)
+        self.guest_context = SwappableContext(guests) if guests is not None else None
+        self._tell_loaded()
+
+    @property
+    def crl_expires(self) -> datetime:
+        """When the revocation list in use ends, UTC-aware."""
+        return self._live.current.revoked.expires
+
+    def ask_reload(self) -> None:
+        """Have the files read again by the next ``tick``, changed or not."""
+        self._is_asked = True
+
+    async def tick(self) -> None:
+        """About once a second: take over changed files, cut who is no longer welcome."""
+        if self._live.has_changed() or self._is_asked:
+            self._is_asked = False
+            await self._reload()
+        for identity, error in self.presence.review(self._objection):
+            _log.warning("connection_cut", extra=fields(fp=identity.short, reason=error.code))
+            self._auditor.record(certificate_cut(identity, error.code))
+
+    async def _reload(self) -> None:
+        try:
+            credentials = await asyncio.to_thread(self._live.reload, utc_now())
+            guests = guest_context(self._files.cert, self._files.key)
+        except TlsConfigError as exc:
+            _log.error("tls_reload_failed", extra=fields(error=str(exc)))
+            self._metrics.reload_failures.labels(what="tls").inc()
+            self._auditor.record(AuditEvent(AuditAction.TLS_LOAD, Outcome.FAILURE, reason="kept_the_old"))
+            return
+        self.context.swap(credentials.context)
+        if self.guest_context is not None:
+            self.guest_context.swap(guests)
+        _log.info("tls_reloaded", extra=fields(revoked=len(credentials.revoked)))
+        self._tell_loaded()
+
+    def _tell_loaded(self) -> None:
+        current = self._live.current
+        self._metrics.crl_next_update.set(current.revoked.expires.timestamp())
+        self._metrics.server_not_after.set(current.server_expires.timestamp())
+        detail: dict[str, str | int] = {
+            "revoked": len(current.revoked),
+            "crl_expires": current.revoked.expires.isoformat(timespec="seconds"),
+            "server_expires": current.server_expires.isoformat(timespec="seconds"),
+        }
+        self._auditor.record(AuditEvent(AuditAction.TLS_LOAD, Outcome.SUCCESS, detail=detail))
+
+    def _objection(self, identity: Identity) -> StreamError | None:
+        if self._live.current.revoked.names(identity):
+            return NotAllowed("this certificate was revoked")
+        if identity.not_after <= utc_now():
+            return NotAllowed("this certificate has ended; get a new one")
+        return None
