@@ -26,7 +26,9 @@ from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Limits, SessionId
-from stream_server.core.policy import DEFAULT_POLICY
+from stream_server.core.networks import networks
+from stream_server.core.policy import PolicyInForce
+from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
 from stream_server.core.scheduler import Scheduler, one_bucket
 from stream_server.core.settings import ModelFacts, SessionSettings
@@ -45,6 +47,7 @@ from stream_server.errors import AuditUnavailable, ConfigError, EngineFailed, Mo
 from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.policy_file import policy_in_force
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
@@ -137,6 +140,8 @@ class App:
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._is_open = False
+        self._policy = PolicyInForce(policy_in_force(config, state))
+        self._quotas = AudioQuotas(self._policy, time.time)
         self._guest_door: GuestDoor | None = None
 
     def stop(self) -> None:
@@ -186,7 +191,8 @@ class App:
                 admission,
                 self._hub,
                 self._rooms,
-                DEFAULT_POLICY,
+                self._policy,
+                self._quotas,
                 self._access.presence,
                 self,
                 self._metrics,
@@ -196,7 +202,9 @@ class App:
             self._metrics,
             self._audit,
             handshakes_max=self._config.limits.handshakes,
+            handshakes_per_address=self._config.limits.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,
+            networks=networks(self._config.server.networks),
         )
         self._listeners = [self._listener]
         if self._guest_door is not None:
@@ -266,6 +274,7 @@ class App:
             self._engine,
             report_bug=self._report_bug,
             rooms=self._rooms,
+            quotas=self._quotas,
             watcher=ledger,
             outbox_max=limits.unread_events,
             outbox_wait_s=limits.unread_s,

@@ -6,8 +6,10 @@ else nothing: every key has a default. Flags win over the file. Every error name
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,22 @@ def _range(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value}")
 
 
+def _check_networks(name: str, texts: tuple[str, ...]) -> None:
+    for text in texts:
+        try:
+            ip_network(text)
+        except ValueError as exc:
+            raise ValueError(f"{name} must be networks such as 10.1.0.0/16 or fd00::/8: {exc}") from exc
+
+
+def _check_origins(texts: tuple[str, ...]) -> None:
+    for text in texts:
+        # As browsers write it: small letters, nothing after host and port. "null" is what every sandboxed
+        # page says, so it names nobody.
+        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text):
+            raise ValueError(f"origins must be such as https://intranet.example:8000, not {text!r}")
+
+
 class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the server listens."""
 
@@ -38,12 +56,18 @@ class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Loopback port of ``/healthz``, ``/readyz`` and ``/metrics`` without TLS; 0 is off."""
     drain_s: float = 5.0
     """How long sessions get to deliver their last finals after SIGTERM."""
+    networks: tuple[str, ...] = ()
+    """Who may connect at all, in CIDR notation; others are cut off before TLS. Empty is everybody."""
+    origins: tuple[str, ...] = ()
+    """Other origins, such as ``https://intranet.example``, whose pages may open sockets here."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         _range("port", self.port, 0, 65_535)
         _range("ops_port", self.ops_port, 0, 65_535)
         _range("drain_s", self.drain_s, 0, 3_600)
+        _check_networks("networks", self.networks)
+        _check_origins(self.origins)
 
 
 class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -71,6 +95,8 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """By one identity."""
     handshakes: int = 64
     """TLS handshakes under way at once."""
+    handshakes_per_address: int = 16
+    """The same for one address, so that none can keep all others out."""
     idle_s: float = 30.0
     ahead_s: float = 10.0
     """Audio ahead of decoding before the socket is left unread."""
@@ -92,8 +118,8 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Check the ranges."""
         counts = (
-            "sessions sessions_per_identity connects_per_minute handshakes unread_events waiting_finals"
-            " resumes_per_minute detached"
+            "sessions sessions_per_identity connects_per_minute handshakes handshakes_per_address"
+            " unread_events waiting_finals resumes_per_minute detached"
         )
         for name in counts.split():
             _range(name, getattr(self, name), 1, 1_000_000)
@@ -158,6 +184,8 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handshakes: int = 64
     """TLS handshakes under way at once."""
     handshakes_per_address: int = 16
+    networks: tuple[str, ...] = ()
+    """As ``server.networks``, for this listener."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -165,6 +193,7 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         counts = "readers readers_per_address connects_per_minute handshakes handshakes_per_address"
         for name in counts.split():
             _range(name, getattr(self, name), 1, 1_000_000)
+        _check_networks("networks", self.networks)
         if self.url is not None and not self.url.startswith("https://"):
             raise ValueError("url must begin with https://")
 
@@ -272,6 +301,13 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("format must be json or text")
 
 
+class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who may do what."""
+
+    file: str | None = None
+    """Rules in TOML; the default is ``policy.toml`` in the state folder, if it is there."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
@@ -286,6 +322,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log: LogSection = LogSection()
     rooms: RoomsSection = RoomsSection()
     guest: GuestSection = GuestSection()
+    policy: PolicySection = PolicySection()
 
 
 def state_dir(option: Path | None) -> Path:

@@ -9,7 +9,9 @@ from stream_server.core.admission import Admission, AdmissionLimits
 from stream_server.core.audit import Auditor
 from stream_server.core.guests import Guests
 from stream_server.core.hub import Hub
-from stream_server.core.policy import Policy
+from stream_server.core.networks import networks
+from stream_server.core.policy import PolicyInForce
+from stream_server.core.quotas import AudioQuotas
 from stream_server.core.room_log import RoomLimits
 from stream_server.core.rooms import Rooms
 from stream_server.errors import ConfigError
@@ -61,7 +63,8 @@ def make_gate(
     sources: Admission,
     hub: Hub,
     rooms: Rooms,
-    policy: Policy,
+    policy: PolicyInForce,
+    quotas: AudioQuotas,
     presence: Presence,
     health: Health,
     metrics: Metrics,
@@ -72,7 +75,7 @@ def make_gate(
     of_rooms = config.rooms
     readers = AdmissionLimits(of_rooms.readers, of_rooms.readers_per_identity, of_rooms.connects_per_minute)
     return Gate(
-        StreamDoor(sources, stream_handler(hub, policy, presence, metrics)),
+        StreamDoor(sources, quotas, stream_handler(hub, policy, presence, metrics)),
         RoomDoor(Admission(readers), rooms, reader_handler(rooms, presence, metrics)),
         policy,
         config.tls.trust_domain,
@@ -80,6 +83,7 @@ def make_gate(
         metrics,
         auditor,
         pages,
+        frozenset(config.server.origins),
     )
 
 
@@ -129,6 +133,7 @@ class GuestDoor:
             handshakes_max=guest.handshakes,
             handshakes_per_address=guest.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,
+            networks=networks(guest.networks),
         )
 
     def tick(self) -> None:

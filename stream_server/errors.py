@@ -9,6 +9,7 @@
      │    ├── UnsupportedAudio     1003  encoding, rate or channels we do not read
      │    ├── NotSupported         1003  reserved in the protocol, not offered by this server
      │    ├── NotAllowed           1008  identity or policy
+     │    ├── QuotaExceeded        1008  the identity has sent all the audio it may send in a day
      │    ├── LinkExpired          1008  a guest's link is over or was revoked
      │    ├── TooLarge             1009  one message over the limit
      │    ├── IdleTimeout          1008  nothing sent for the idle time
@@ -76,6 +77,13 @@ class NotAllowed(StreamError):
     """Raised when the identity may not do what it asked for."""
 
     code = "not_allowed"
+    close_code = 1008
+
+
+class QuotaExceeded(StreamError):
+    """Raised when the identity has sent all the audio that it may send in a day."""
+
+    code = "quota_exceeded"
     close_code = 1008
 
 

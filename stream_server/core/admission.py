@@ -6,14 +6,17 @@ Asked before the WebSocket upgrade, so that a refusal is an HTTP status that say
 from collections import Counter, deque
 from dataclasses import dataclass
 
+from stream_server.core.policy import Quota
 from stream_server.errors import NotAllowed, Overloaded, StreamError, UnknownSession
 
 WINDOW_S = 60.0
+NO_QUOTA = Quota()
+"""Only the limits that are the same for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdmissionLimits:
-    """How much is let in."""
+    """How much is let in. An identity's quota wins over the two that bear on a single one."""
 
     sessions_max: int = 200
     """Sessions of all identities together."""
@@ -52,16 +55,16 @@ class Admission:
         """Sessions that are in."""
         return self._sessions.total()
 
-    def admit(self, identity: str, now_s: float) -> Refused | None:
+    def admit(self, identity: str, now_s: float, quota: Quota = NO_QUOTA) -> Refused | None:
         """Let a session of this identity in, or say why not."""
         limits = self._limits
-        refused = _count(self._connects, identity, limits.connects_per_minute, now_s)
+        connects_max = quota.connects_per_minute or limits.connects_per_minute
+        refused = _count(self._connects, identity, connects_max, now_s)
         if refused is not None:
             return refused
-        if self._sessions[identity] >= limits.sessions_per_identity:
-            return Refused(
-                NotAllowed(f"{limits.sessions_per_identity} sessions of this certificate are open"), 429, 10
-            )
+        sessions_max = quota.sessions or limits.sessions_per_identity
+        if self._sessions[identity] >= sessions_max:
+            return Refused(NotAllowed(f"{sessions_max} sessions of this certificate are open"), 429, 10)
         if self.n_sessions >= limits.sessions_max:
             return Refused(Overloaded("all places are taken; try again later"), 503, 10)
         self._sessions[identity] += 1

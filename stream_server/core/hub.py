@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.audit import Actor
 from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.messages import ClientMessage, Numbered, Resume, SessionId, Start
+from stream_server.core.messages import Audio, ClientMessage, Numbered, Resume, SessionId, Start
 from stream_server.core.outbox import Outbox
+from stream_server.core.quotas import AudioQuotas
 from stream_server.core.replay import ReplayLog
 from stream_server.core.rooms import Rooms
 from stream_server.core.session import Session, State
@@ -33,6 +34,7 @@ from stream_server.errors import (
     NotSupported,
     Overloaded,
     ProtocolViolation,
+    QuotaExceeded,
     ResumeExpired,
     ShuttingDown,
     SlowReader,
@@ -77,6 +79,8 @@ class Owner:
 
     identity: str
     """Its name; a renewed certificate has the same. For comparison, never for a log."""
+    path: str
+    """What a policy names it by."""
     fingerprint: str
     """What a log says instead: the first 8 hex digits of the certificate's."""
     actor: Actor | None = None
@@ -165,6 +169,7 @@ class Hub:
         report_bug: Called inside the ``except`` of an exception nobody expected, to log it.
         watcher: Told what becomes of sessions.
         rooms: Where sessions publish whose ``Start`` names a room; None refuses it.
+        quotas: Counts the audio of identities that may send so much a day; None lets all send any.
         outbox_max: Durable events waiting for one client before it counts as not reading.
         outbox_wait_s: The same as a time.
         replay_max: Durable events of a session that are kept for a client that comes back.
@@ -180,6 +185,7 @@ class Hub:
         report_bug: Callable[[SessionId], None],
         watcher: Watcher,
         rooms: Rooms | None = None,
+        quotas: AudioQuotas | None = None,
         outbox_max: int = 256,
         outbox_wait_s: float = 10.0,
         replay_max: int = 512,
@@ -190,6 +196,7 @@ class Hub:
         self._decoder = decoder
         self._report_bug = report_bug
         self._rooms = rooms
+        self._quotas = quotas
         self._outbox_max = outbox_max
         self._outbox_wait_s = outbox_wait_s
         self._watcher = watcher
@@ -304,7 +311,20 @@ class Hub:
                 self._enter_room(seat.session.id, message, now_s)
             except StreamError as error:
                 return seat.session.end(error, now_s)
+        if isinstance(message, Audio) and self._quotas is not None:
+            return self._receive_counted(seat, message, self._quotas, now_s)
         return seat.session.receive(message, now_s)
+
+    def _receive_counted(self, seat: Seat, message: Audio, quotas: AudioQuotas, now_s: float) -> list[Action]:
+        """Take audio, all of it, and end the session if that was more than its owner may send today."""
+        session, path = seat.session, seat.owner.path
+        n_before = session.n_samples
+        actions = session.receive(message, now_s)
+        quotas.spend(path, session.n_samples - n_before)
+        if quotas.is_exceeded(path):
+            error = QuotaExceeded("this certificate has sent all the audio it may send before midnight UTC")
+            actions += session.end(error, now_s)
+        return actions
 
     def _enter_room(self, session_id: SessionId, start: Start, now_s: float) -> None:
         if start.room is None:

@@ -27,7 +27,7 @@ from stream_server.core.messages import (
     SessionId,
     Start,
 )
-from stream_server.core.policy import Policy
+from stream_server.core.policy import PolicyInForce
 from stream_server.core.room_messages import SPEAKER_LENGTH_MAX
 from stream_server.dialects import native
 from stream_server.errors import InternalError, NotAllowed, StreamError
@@ -77,7 +77,7 @@ Handle = Callable[[ServerConnection, Identity], Awaitable[None]]
 """Runs an admitted connection to its end."""
 
 
-def stream_handler(hub: Hub, policy: Policy, presence: Presence, metrics: Metrics) -> Handle:
+def stream_handler(hub: Hub, policy: PolicyInForce, presence: Presence, metrics: Metrics) -> Handle:
     """What serves a connection of ``/v1/stream``."""
 
     async def handle(connection: ServerConnection, identity: Identity) -> None:
@@ -103,12 +103,12 @@ class StreamHandler:
         connection: ServerConnection,
         identity: Identity,
         hub: Hub,
-        policy: Policy,
+        policy: PolicyInForce,
         presence: Presence,
         metrics: Metrics,
     ) -> None:
         self._connection = connection
-        self._owner = Owner(identity.uri, identity.short, actor_of(identity))
+        self._owner = Owner(identity.uri, identity.path, identity.short, actor_of(identity))
         self._presence = presence
         self._hub = hub
         self._identity = identity
@@ -191,7 +191,7 @@ class StreamHandler:
         """
         if not isinstance(message, Start) or message.room is None:
             return message
-        if not self._policy.may_publish(self._identity.path, message.room):
+        if not self._policy.current.may_publish(self._identity.path, message.room):
             raise NotAllowed("this certificate may not publish in that room; the policy names those it may")
         return replace(message, speaker=message.speaker or self._identity.name[:SPEAKER_LENGTH_MAX])
 

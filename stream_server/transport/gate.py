@@ -16,9 +16,12 @@ from websockets.http11 import Request, Response
 from certs.identity import Identity, IdentityError, identity_from_der
 from stream_server.core.admission import Admission
 from stream_server.core.audit import Auditor
-from stream_server.core.policy import Policy, Right
+from stream_server.core.networks import contains
+from stream_server.core.policy import PolicyInForce, Right
+from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
 from stream_server.dialects import schema
+from stream_server.errors import QuotaExceeded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.audit_events import request_admitted, request_refused
@@ -53,6 +56,7 @@ class StreamDoor:
     """What is behind ``/v1/stream``."""
 
     admission: Admission
+    quotas: AudioQuotas
     serve: Callable[[ServerConnection, Identity], Awaitable[None]]
 
 
@@ -78,18 +82,20 @@ class Gate:
         metrics: What refusals are counted in.
         auditor: Where refusals are written; who is admitted is written by the listener.
         pages: What browsers may load; None for nothing.
+        origins: Other origins whose pages may open sockets.
     """
 
     def __init__(
         self,
         streams: StreamDoor,
         readers: RoomDoor,
-        policy: Policy,
+        policy: PolicyInForce,
         trust_domain: str,
         health: Health,
         metrics: Metrics,
         auditor: Auditor,
         pages: Pages | None = None,
+        origins: frozenset[str] = frozenset(),
     ) -> None:
         self._streams = streams
         self._readers = readers
@@ -99,6 +105,7 @@ class Gate:
         self._metrics = metrics
         self._auditor = auditor
         self._pages = pages
+        self._origins = origins
 
     def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Response | Admitted:
         """What serves the connection after its upgrade, or the response that ends it."""
@@ -131,10 +138,13 @@ class Gate:
         self, identity: Identity | IdentityError, request: Request, path: str, address: str, now_s: float
     ) -> Response | Admitted | Refusal:
         room = room_in(path)
-        if problem := _problem(request, path, room):
+        if problem := self._problem(request, path, room):
             return problem
         if isinstance(identity, IdentityError):
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity))
+        if not contains(self._policy.current.rule_for(identity.path).networks, address):
+            message = "this certificate may not be used from this address; the policy names its networks"
+            return Refusal(HTTPStatus.FORBIDDEN, "address_not_allowed", message)
         if path == WHOAMI_PATH:
             return self._tell_identity(identity)
         if path == schema.ROOMS_PATH:
@@ -143,15 +153,30 @@ class Gate:
             return self._admit_reader(identity, room, address, now_s)
         return self._admit_stream(identity, address, now_s, resumes=will_resume(request))
 
+    def _problem(self, request: Request, path: str, room: str | None) -> Refusal | None:
+        """What is wrong with a request, whoever asks."""
+        if path in (schema.ROOMS_PATH, WHOAMI_PATH):
+            return not_a_get(request, path)
+        if room is not None:
+            return bad_room_name(room) or not_an_upgrade(request, path, self._origins)
+        return not_an_upgrade(request, path, self._origins) if path == schema.PATH else not_found()
+
     def _admit_stream(
         self, identity: Identity, address: str, now_s: float, *, resumes: bool
     ) -> Admitted | Refusal:
-        if not self._policy.allows(identity.path, Right.STREAM):
-            message = "this certificate's role may not stream; ask for one of role source"
+        policy = self._policy.current
+        if not policy.allows(identity.path, Right.STREAM):
+            message = "this certificate may not stream; the policy gives it no such right"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         door = self._streams
-        admit = door.admission.admit_resuming if resumes else door.admission.admit
-        refused = admit(identity.uri, now_s)
+        if resumes:
+            refused = door.admission.admit_resuming(identity.uri, now_s)
+        elif door.quotas.is_spent(identity.path):
+            message = "this certificate has sent all the audio it may send before midnight UTC"
+            wait_s = door.quotas.until_tomorrow_s()
+            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, QuotaExceeded.code, message, wait_s)
+        else:
+            refused = door.admission.admit(identity.uri, now_s, policy.rule_for(identity.path).quota)
         if refused is not None:
             return too_many(refused)
         return Admitted(
@@ -161,11 +186,12 @@ class Gate:
         )
 
     def _admit_reader(self, identity: Identity, room: str, address: str, now_s: float) -> Admitted | Refusal:
-        if not self._policy.may_read(identity.path, room):
+        policy = self._policy.current
+        if not policy.may_read(identity.path, room):
             message = "this certificate may not read this room; ask whoever runs the server for the right to"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         door = self._readers
-        refused = door.admission.admit(identity.uri, now_s)
+        refused = door.admission.admit(identity.uri, now_s, policy.rule_for(identity.path).quota)
         if refused is not None:
             return too_many(refused)
         return Admitted(
@@ -179,13 +205,13 @@ class Gate:
         rooms = [
             {"room": room.name, "sources": room.n_sources, "readers": room.n_readers}
             for room in self._readers.rooms
-            if self._policy.may_read(identity.path, room.name)
+            if self._policy.current.may_read(identity.path, room.name)
         ]
         return json_response(HTTPStatus.OK, {"rooms": rooms})
 
     def _tell_identity(self, identity: Identity) -> Response:
         """Who the asking client is to this server, and what it may do."""
-        rule = self._policy.rule_for(identity.path)
+        rule = self._policy.current.rule_for(identity.path)
         return json_response(
             HTTPStatus.OK,
             {
@@ -197,15 +223,6 @@ class Gate:
                 "read": list(rule.read),
             },
         )
-
-
-def _problem(request: Request, path: str, room: str | None) -> Refusal | None:
-    """What is wrong with a request, whoever asks."""
-    if path in (schema.ROOMS_PATH, WHOAMI_PATH):
-        return not_a_get(request, path)
-    if room is not None:
-        return bad_room_name(room) or not_an_upgrade(request, path)
-    return not_an_upgrade(request, path) if path == schema.PATH else not_found()
 
 
 def will_resume(request: Request) -> bool:

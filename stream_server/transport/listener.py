@@ -23,6 +23,7 @@ from websockets.typing import Subprotocol
 
 from certs.tls import refusal_alert, refusal_reason
 from stream_server.core.audit import Auditor
+from stream_server.core.networks import Network, contains
 from stream_server.dialects import schema
 from stream_server.errors import AuditUnavailable, ConfigError
 from stream_server.ops.log import fields
@@ -86,8 +87,9 @@ class Listener:
         metrics: What is counted in.
         auditor: Where it is written who was turned away by TLS, and who was admitted.
         handshakes_max: TLS handshakes under way at once; more are cut off.
-        handshakes_per_address: The same for one address; None leaves it to ``handshakes_max``.
+        handshakes_per_address: The same for one address.
         handshake_s: How long one may take.
+        networks: Who may connect; others are cut off before TLS. Empty is everybody.
     """
 
     def __init__(
@@ -99,8 +101,9 @@ class Listener:
         auditor: Auditor,
         *,
         handshakes_max: int,
+        handshakes_per_address: int,
         handshake_s: float,
-        handshakes_per_address: int | None = None,
+        networks: tuple[Network, ...] = (),
     ) -> None:
         self._sockets = sockets
         self._context = context
@@ -108,8 +111,9 @@ class Listener:
         self._metrics = metrics
         self._auditor = auditor
         self._handshakes_max = handshakes_max
-        self._handshakes_per_address = handshakes_per_address or handshakes_max
+        self._handshakes_per_address = handshakes_per_address
         self._handshake_s = handshake_s
+        self._networks = networks
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._addresses: Counter[str] = Counter()
@@ -165,8 +169,8 @@ class Listener:
                 _log.error("accept_failed", extra=fields(error=exc.strerror))
                 await asyncio.sleep(0.1)
                 continue
-            if not self._has_room_for(address[0]):
-                self._refuse(address[0], "too_many_handshakes")
+            if (reason := self._refusal_of(address[0])) is not None:
+                self._refuse(address[0], reason)
                 accepted.close()
                 continue
             self._addresses[address[0]] += 1
@@ -174,10 +178,13 @@ class Listener:
             self._handshakes.add(task)
             task.add_done_callback(partial(self._forget_handshake, address[0]))
 
-    def _has_room_for(self, address: str) -> bool:
-        """Whether one more handshake may be under way."""
-        is_free = len(self._handshakes) < self._handshakes_max
-        return is_free and self._addresses[address] < self._handshakes_per_address
+    def _refusal_of(self, address: str) -> str | None:
+        """Why no handshake may begin with an address, or None if one may."""
+        if not contains(self._networks, address):
+            return "address_not_allowed"
+        if self._addresses[address] >= self._handshakes_per_address:
+            return "too_many_handshakes_of_address"
+        return "too_many_handshakes" if len(self._handshakes) >= self._handshakes_max else None
 
     def _forget_handshake(self, address: str, task: asyncio.Task[None]) -> None:
         self._handshakes.discard(task)

@@ -146,13 +146,19 @@ def not_a_get(request: Request, path: str) -> Refusal | None:
     return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes GET only")
 
 
-def not_an_upgrade(request: Request, path: str) -> Refusal | None:
-    """Why a request is no WebSocket request of ours."""
+def not_an_upgrade(request: Request, path: str, origins: frozenset[str] = frozenset()) -> Refusal | None:
+    """Why a request is no WebSocket request of ours.
+
+    Args:
+        request: What was asked.
+        path: Without its query.
+        origins: Other origins whose pages may ask.
+    """
     if request.method != "GET" or "websocket" not in request.headers.get("Upgrade", "").lower():
         message = f"{path} takes WebSocket connections only"
         return Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message)
-    if not _is_same_origin(request):
-        message = "a page of another origin may not open sockets here"
+    if not (_is_same_origin(request) or _origin_in(request, origins)):
+        message = "a page of another origin may not open sockets here, unless server.origins names it"
         return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
     offered = request.headers.get_all("Sec-WebSocket-Protocol")
     if schema.SUBPROTOCOL not in {name.strip() for line in offered for name in line.split(",")}:
@@ -171,6 +177,12 @@ def _is_same_origin(request: Request) -> bool:
     origins = request.headers.get_all("Origin")
     hosts = request.headers.get_all("Host")
     return not origins or (len(hosts) == 1 and origins == [f"https://{hosts[0]}"])
+
+
+def _origin_in(request: Request, origins: frozenset[str]) -> bool:
+    """Whether a page of one of these origins asks."""
+    named = request.headers.get_all("Origin")
+    return len(named) == 1 and named[0] in origins
 
 
 def address_of(connection: ServerConnection) -> str:

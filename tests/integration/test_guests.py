@@ -173,7 +173,7 @@ async def test_half_open_handshakes_of_one_address_are_few(
         idle = [socket.create_connection(("127.0.0.1", port_of(server))) for _ in range(3)]
         await server.until(
             lambda: any(
-                getattr(record, "stream_server_fields", {}).get("reason") == "too_many_handshakes"
+                getattr(record, "stream_server_fields", {}).get("reason") == "too_many_handshakes_of_address"
                 for record in caplog.records
             )
         )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from http.client import HTTPSConnection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +17,8 @@ import websockets
 from live_server import FINISH, PAUSE, START, LiveServer, WireClient, live_server, wire
 from pki import ClientPair, Pki
 
-import stream_server.app
 from certs.tls import client_context
 from stream_server.core.messages import Final, Limits, ServerEvent, SessionId, Started
-from stream_server.core.policy import Policy, Right, Rule
 from stream_server.engine.fake import numbered_speech, numbers_in
 from stream_server.transport import room_reader
 
@@ -180,19 +179,25 @@ async def test_a_page_of_this_server_may_open_sockets(
         await client.receive("joined")
 
 
-NARROW = Policy(
-    (
-        Rule("/source/", frozenset({Right.STREAM}), publish=("board-*",)),
-        Rule("/reader/", frozenset({Right.READ}), read=("board-*", "hall")),
-    )
-)
+NARROW = """
+[[rule]]
+identities = ["/source/*"]
+rights = ["stream"]
+publish = ["board-*"]
+
+[[rule]]
+identities = ["/reader/*"]
+role = "reader"
+read = ["board-*", "hall"]
+"""
 
 
 async def test_the_policy_says_who_publishes_and_reads_where(
-    pki: Pki, source: ClientPair, reader: ClientPair, monkeypatch: pytest.MonkeyPatch
+    pki: Pki, source: ClientPair, reader: ClientPair, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(stream_server.app, "DEFAULT_POLICY", NARROW)
-    with live_server(pki) as server:
+    file = tmp_path / "rules.toml"
+    file.write_text(NARROW)
+    with live_server(pki, policy={"file": str(file)}) as server:
         async with speaking(server, pki, source) as anna:
             await anna.send(start("hall"))
             [error] = await anna.rest_or_error()

@@ -270,7 +270,11 @@ class Client:
         self.seen: list[Numbered] = []
         self._world = world
         self.seat: Seat = world.hub.open(
-            self.id, self._wake, world.now_s, owner=Owner(owner, "00c0ffee"), only_resumes=only_resumes
+            self.id,
+            self._wake,
+            world.now_s,
+            owner=Owner(owner, f"/source/{owner}", "00c0ffee"),
+            only_resumes=only_resumes,
         )
 
     def _wake(self) -> None:

@@ -24,7 +24,7 @@ def test_the_built_in_rules_deny_what_they_do_not_name(path: str, rights: set[Ri
 
 
 def test_the_longest_prefix_wins() -> None:
-    policy = Policy((Rule("/source/", frozenset({STREAM})), Rule("/source/guest/", frozenset())))
+    policy = Policy((Rule("/source/*", frozenset({STREAM})), Rule("/source/guest/*", frozenset())))
     assert policy.allows("/source/board", STREAM)
     assert not policy.allows("/source/guest/board", STREAM)
 
@@ -47,8 +47,8 @@ def test_an_empty_policy_denies_all() -> None:
 def test_a_rule_opens_the_rooms_it_names_and_no_other(patterns: tuple[str, ...], rooms: set[str]) -> None:
     policy = Policy(
         (
-            Rule("/source/", frozenset({STREAM}), publish=patterns),
-            Rule("/reader/", frozenset({READ}), read=patterns),
+            Rule("/source/*", frozenset({STREAM}), publish=patterns),
+            Rule("/reader/*", frozenset({READ}), read=patterns),
         )
     )
     names = ("board-301", "board-302", "hall")
@@ -60,7 +60,7 @@ def test_a_rule_opens_the_rooms_it_names_and_no_other(patterns: tuple[str, ...],
 
 
 def test_room_patterns_are_worth_nothing_without_the_right() -> None:
-    policy = Policy((Rule("/source/", frozenset(), publish=("*",), read=("*",)),))
+    policy = Policy((Rule("/source/*", frozenset(), publish=("*",), read=("*",)),))
     assert not policy.may_publish("/source/a", "hall")
     assert not policy.may_read("/source/a", "hall")
 

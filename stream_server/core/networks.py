@@ -1,0 +1,34 @@
+"""Networks that may connect, in CIDR notation, and whether an address is in one."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Network = IPv4Network | IPv6Network
+
+
+def networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Parse networks such as ``10.1.0.0/16`` or ``fd00::/8``; a lone address is a network of one.
+
+    Raises:
+        ValueError: A text is no network, or has bits set beyond its prefix, which is mostly a slip.
+    """
+    return tuple(ip_network(text) for text in texts)
+
+
+def contains(allowed: tuple[Network, ...], address: str) -> bool:
+    """Whether an address is in one of the networks; none means every address.
+
+    Args:
+        allowed: Networks.
+        address: As a socket tells it: with an interface after ``%``, or IPv4 within IPv6. What is no
+            address, such as the peer of a Unix socket, is in no network.
+    """
+    if not allowed:
+        return True
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return any(parsed in network for network in allowed)
