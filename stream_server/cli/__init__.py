@@ -12,6 +12,7 @@ from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
 from stream_server.cli.link import link
 from stream_server.cli.models import app as models_app
+from stream_server.cli.policy import app as policy_app
 from stream_server.cli.serve import serve
 from stream_server.cli.transcribe import transcribe
 from stream_server.cli.watch import watch
@@ -33,6 +34,7 @@ app.command()(watch)
 app.command()(link)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
 app.add_typer(audit_app, name="audit")
+app.add_typer(policy_app, name="policy", help="Show the rules of who may do what, and explain a decision.")
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 
 
