@@ -76,6 +76,7 @@ const FAILURES = {
   slow_reader: "This device could not keep up with the captions.",
   idle_timeout: "The connection was quiet for too long.",
   not_allowed: "This is not allowed.",
+  quota_exceeded: "This certificate has been heard for as long as it may be today.",
 };
 
 /** @type {Problem} */

@@ -20,7 +20,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,7 @@ import msgspec
 from stream_server.config import Config
 from stream_server.core.networks import networks
 from stream_server.core.policy import DEFAULT_POLICY, ROLES, Policy, Quota, Right, Rule
+from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.errors import ConfigError
 
 FILE_NAME = "policy.toml"
@@ -35,7 +36,6 @@ FILE_BYTES_MAX = 4_194_304
 """Some 20,000 rules."""
 
 _IDENTITIES = re.compile(r"(/[A-Za-z0-9._-]{1,128})+(/?\*)?|/\*")
-_ROOMS = re.compile(r"[a-z0-9-]{1,63}|[a-z0-9-]{0,63}\*")
 _WHERE = re.compile(r"\$(?:\.rule\[(\d+)\])?\.?(.*)")
 
 
@@ -136,11 +136,14 @@ def _rules_of(table: _RuleTable) -> Iterator[Rule]:
     if not table.identities:
         raise _Mistake('identities: there is none; name paths such as "/source/board-301" or "/source/*"')
     _check_texts(
-        "identities", table.identities, _IDENTITIES, 'a path such as "/source/board-301", or a prefix and *'
+        "identities",
+        table.identities,
+        lambda text: _IDENTITIES.fullmatch(text) is not None,
+        'a path such as "/source/board-301", or a prefix and *',
     )
     rights = _rights_of(table)
     for key, patterns in (("publish", table.publish), ("read", table.read)):
-        _check_texts(key, patterns, _ROOMS, "a room of a-z 0-9 - (63 characters at most), or a prefix and *")
+        _check_texts(key, patterns, _is_room_pattern, f"a room, or a prefix and *; {ROOM_RULE}")
     for key, right in (("publish", Right.STREAM), ("read", Right.READ)):
         if getattr(table, key) and right not in rights:
             raise _Mistake(
@@ -185,9 +188,13 @@ def _check_range(key: str, value: int | None, most: int) -> None:
         raise _Mistake(f"{key}: must be between 1 and {most}, not {value}; to lock out, set rights = []")
 
 
-def _check_texts(key: str, texts: tuple[str, ...], pattern: re.Pattern[str], allowed: str) -> None:
+def _is_room_pattern(text: str) -> bool:
+    return text == "*" or is_room_name(text.removesuffix("*"))
+
+
+def _check_texts(key: str, texts: tuple[str, ...], fits: Callable[[str], bool], allowed: str) -> None:
     for position, text in enumerate(texts, 1):
-        if not pattern.fullmatch(text):
+        if not fits(text):
             raise _Mistake(f"{key}: number {position} must be {allowed}")
     if len(set(texts)) < len(texts):
         raise _Mistake(f"{key}: one stands there twice; once is allowed")

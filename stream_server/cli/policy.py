@@ -18,12 +18,7 @@ from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.errors import ConfigError
 from stream_server.policy_file import FILE_NAME, policy_in_force, policy_path
 
-_COLUMNS = [
-    # What does not fit goes on in the next line: cut off, it would hide what a rule opens.
-    Column(name, overflow="fold")
-    for name in ("identities", "rights", "publish", "read", "networks", "quota")
-]
-
+COLUMNS = ("identities", "rights", "publish", "read", "networks", "quota")
 DENIED = 1
 UNUSABLE = 2
 
@@ -140,7 +135,9 @@ def show(config: ConfigOption = None, state_dir_option: StateOption = None) -> N
     except ConfigError as exc:
         _fail(exc)
     out.print(f"{rules.source}:", soft_wrap=True)
-    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    # What does not fit goes on in the next line: cut off, it would hide what a rule opens.
+    columns = [Column(name, overflow="fold") for name in COLUMNS]
+    table = Table(*columns, box=None, pad_edge=False)
     for rule in sorted(rules.policy.rules, key=lambda rule: rule.identities):
         table.add_row(
             rule.identities,
@@ -162,7 +159,7 @@ def _load(config: Path | None, state_option: Path | None) -> _Rules:
 
 def _path_of(identity: str, trust_domain: str) -> tuple[str, bool]:
     """An identity's path, and whether it is of this server's trust domain."""
-    uri = identity if identity.startswith("spiffe://") else f"spiffe://{trust_domain}{identity}"
+    uri = f"spiffe://{trust_domain}{identity}" if identity.startswith("/") else identity
     try:
         domain, path = parse_uri(uri)
     except IdentityError as exc:

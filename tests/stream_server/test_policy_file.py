@@ -93,6 +93,7 @@ BAD = {
         ["rule 1", "rights", "number 2", "stream, read, administer"],
     ),
     "a room that cannot be": (one('publish = ["Hall"]'), ["rule 1", "publish", "number 1", "a-z 0-9"]),
+    "a room that begins with a dash": (one('publish = ["hall", "-x*"]'), ["rule 1", "publish", "number 2"]),
     "a room's star in the middle": (one('read = ["a*b"]'), ["rule 1", "read", "number 1"]),
     "publishing by a reader": (one('publish = ["hall"]', role='"reader"'), ["rule 1", "publish", "stream"]),
     "reading without the right": (

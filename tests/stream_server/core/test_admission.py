@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.core.admission import WINDOW_S, Admission, AdmissionLimits, Refused
+from stream_server.core.policy import Quota
 from stream_server.errors import NotAllowed, Overloaded, UnknownSession
 
 LIMITS = AdmissionLimits(sessions_max=3, sessions_per_identity=2, connects_per_minute=5)
@@ -133,3 +134,22 @@ def test_whoever_waits_as_told_finds_the_door_open(gaps: list[int], wait: int) -
     answer = admission.admit("a", now_s)
     if answer is not None:
         assert admission.admit("a", now_s + answer.retry_after_s) is None
+
+
+def test_an_identitys_quota_wins_over_the_limits_for_one() -> None:
+    admission = Admission(AdmissionLimits(sessions_per_identity=2, connects_per_minute=3))
+    narrow, wide = Quota(sessions=1), Quota(sessions=4, connects_per_minute=5)
+    assert admission.admit("a", 0.0, narrow) is None
+    refused = admission.admit("a", 0.0, narrow)
+    assert isinstance(refused, Refused)
+    assert "1 sessions" in str(refused.error)
+    assert [admission.admit("b", 0.0, wide) is None for _ in range(6)] == [True] * 4 + [False] * 2
+    refused = admission.admit("b", 0.0, wide)
+    assert isinstance(refused, Refused)
+    assert "more than 5 connections" in str(refused.error)
+
+
+def test_no_quota_lets_more_in_than_the_server_holds() -> None:
+    admission = Admission(AdmissionLimits(sessions_max=2))
+    answers = [admission.admit("a", 0.0, Quota(sessions=10, connects_per_minute=10)) for _ in range(3)]
+    assert [refused and refused.status for refused in answers] == [None, None, 503]

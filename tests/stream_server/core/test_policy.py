@@ -1,6 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stream_server.core.policy import DEFAULT_POLICY, Policy, Right, Rule
+from stream_server.core.networks import networks
+from stream_server.core.policy import DEFAULT_POLICY, Denial, Policy, Right, Rule
 
 READ, STREAM, ADMINISTER = Right.READ, Right.STREAM, Right.ADMINISTER
 
@@ -71,3 +74,70 @@ def test_by_default_sources_publish_and_read_and_readers_only_read() -> None:
     assert not DEFAULT_POLICY.may_publish("/reader/a", "hall")
     assert DEFAULT_POLICY.may_read("/reader/a", "hall")
     assert not DEFAULT_POLICY.may_read("/operator/a", "hall")
+
+
+def test_an_exact_name_wins_over_every_prefix() -> None:
+    policy = Policy(
+        (
+            Rule("/source/board-301", frozenset({READ})),
+            Rule("/source/board-301*", frozenset({STREAM})),
+            Rule("/source/*", frozenset({ADMINISTER})),
+        )
+    )
+    assert policy.rule_for("/source/board-301").rights == {READ}
+    assert policy.rule_for("/source/board-3011").rights == {STREAM}
+    assert policy.rule_for("/source/board-302").rights == {ADMINISTER}
+
+
+def test_a_pattern_stands_once() -> None:
+    with pytest.raises(ValueError, match="two rules"):
+        Policy((Rule("/a", frozenset()), Rule("/a", frozenset({READ}))))
+
+
+BOARDS = Policy(
+    (
+        Rule(
+            "/source/*",
+            frozenset({STREAM, READ}),
+            publish=("board-*",),
+            read=("hall",),
+            networks=networks(["10.0.0.0/8"]),
+        ),
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "right", "wish", "denial"),
+    [
+        ("/reader/a", READ, {}, Denial.UNKNOWN),
+        ("/source/a", STREAM, {}, None),
+        ("/source/a", STREAM, {"address": "10.1.2.3"}, None),
+        ("/source/a", STREAM, {"address": "11.1.2.3"}, Denial.ADDRESS),
+        ("/source/a", ADMINISTER, {"address": "11.1.2.3"}, Denial.ADDRESS),
+        ("/source/a", ADMINISTER, {"address": "10.1.2.3"}, Denial.RIGHT),
+        ("/source/a", STREAM, {"publish": "board-1"}, None),
+        ("/source/a", STREAM, {"publish": "hall"}, Denial.ROOM),
+        ("/source/a", READ, {"read": "hall"}, None),
+        ("/source/a", READ, {"read": "board-1"}, Denial.ROOM),
+    ],
+)
+def test_a_denial_names_the_first_thing_that_lacks(
+    path: str, right: Right, wish: dict[str, str], denial: Denial | None
+) -> None:
+    assert BOARDS.denial(path, right, **wish) is denial
+
+
+paths = st.lists(st.sampled_from(["a", "b", "ab"]), min_size=1, max_size=3).map(
+    lambda names: "".join(f"/{name}" for name in names)
+)
+patterns = st.one_of(paths, st.tuples(paths, st.sampled_from(["*", "/*"])).map("".join), st.just("/*"))
+
+
+@given(st.lists(patterns, unique=True, max_size=8), paths)
+def test_the_rule_is_the_exact_one_else_the_longest_prefix_else_none(names: list[str], path: str) -> None:
+    policy = Policy(tuple(Rule(name, frozenset({READ})) for name in names))
+    fitting = [name for name in names if name.endswith("*") and path.startswith(name[:-1])]
+    expected = path if path in names else max(fitting, key=len, default="")
+    assert policy.rule_for(path).identities == expected
+    assert policy.allows(path, READ) is bool(expected)
