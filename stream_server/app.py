@@ -325,9 +325,12 @@ class App:
         """Write down what runs here; without an audit log nobody is served."""
         started = AuditEvent(AuditAction.SERVER_START, Outcome.SUCCESS, detail={"version": __version__})
         loaded = AuditEvent(AuditAction.MODEL_LOAD, Outcome.SUCCESS, resource=f"model:{facts.name}")
+        n_rules = len(self._policy.current.rules)
+        ruled = AuditEvent(AuditAction.POLICY_LOAD, Outcome.SUCCESS, detail={"rules": n_rules})
         try:
             await self._audit.secure(started)
             await self._audit.secure(loaded)
+            await self._audit.secure(ruled)
         except AuditUnavailable as exc:
             raise ConfigError(f"the audit log cannot be written: {exc}") from exc
 
