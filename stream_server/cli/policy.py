@@ -219,11 +219,11 @@ def _print_grounds(out: Console, rules: _Rules, path: str, rule: Rule | None, wh
 def _quota(rule: Rule) -> str:
     quota = rule.quota
     parts = [
-        f"{value} {unit}"
-        for value, unit in (
-            (quota.sessions, "sessions"),
-            (quota.connects_per_minute, "connects/min"),
-            (quota.audio_s_per_day, "s audio/day"),
+        f"{name} {value}"
+        for name, value in (
+            ("sessions", quota.sessions),
+            ("connects/min", quota.connects_per_minute),
+            ("audio s/day", quota.audio_s_per_day),
         )
         if value is not None
     ]

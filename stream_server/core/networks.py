@@ -1,4 +1,4 @@
-"""Networks that may connect, in CIDR notation, and whether an address is in one."""
+"""Networks that may connect, in CIDR notation, and what an address counts as."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -32,3 +32,14 @@ def contains(allowed: tuple[Network, ...], address: str) -> bool:
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     return any(parsed in network for network in allowed)
+
+
+def limited_by(address: str) -> str:
+    """What a client is limited by: its IPv4 address, or the IPv6 network whose addresses are all its own."""
+    try:
+        parsed = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    return str(parsed.ipv4_mapped or IPv6Network((parsed, 64), strict=False))

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
-from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
@@ -16,6 +15,7 @@ from websockets.http11 import Request, Response
 from stream_server.core.admission import Admission
 from stream_server.core.audit import Auditor
 from stream_server.core.guests import Guests, NotSigned
+from stream_server.core.networks import limited_by
 from stream_server.errors import LinkExpired
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
@@ -141,14 +141,3 @@ class GuestGate:
                 "link_expires_in_seconds": grant.link_expires_s,
             },
         )
-
-
-def limited_by(address: str) -> str:
-    """What a client is limited by: its IPv4 address, or the IPv6 network whose addresses are all its own."""
-    try:
-        parsed = ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    return str(parsed.ipv4_mapped or IPv6Network((parsed, 64), strict=False))

@@ -23,7 +23,7 @@ from websockets.typing import Subprotocol
 
 from certs.tls import refusal_alert, refusal_reason
 from stream_server.core.audit import Auditor
-from stream_server.core.networks import Network, contains
+from stream_server.core.networks import Network, contains, limited_by
 from stream_server.dialects import schema
 from stream_server.errors import AuditUnavailable, ConfigError
 from stream_server.ops.log import fields
@@ -117,7 +117,7 @@ class Listener:
         self._accepting: list[asyncio.Task[None]] = []
         self._handshakes: set[asyncio.Task[None]] = set()
         self._addresses: Counter[str] = Counter()
-        """Handshakes under way from each address."""
+        """Handshakes under way from each address, or network of one client."""
         self._admitted: dict[ServerConnection, Admitted] = {}
         self.handler_tasks: set[asyncio.Task[None]] = set()
         """Connections being served. websockets' connection adds its task here itself."""
@@ -173,24 +173,25 @@ class Listener:
                 self._refuse(address[0], reason)
                 accepted.close()
                 continue
-            self._addresses[address[0]] += 1
+            counted_as = limited_by(address[0])
+            self._addresses[counted_as] += 1
             task = asyncio.create_task(self._secure(accepted, address[0]))
             self._handshakes.add(task)
-            task.add_done_callback(partial(self._forget_handshake, address[0]))
+            task.add_done_callback(partial(self._forget_handshake, counted_as))
 
     def _refusal_of(self, address: str) -> str | None:
         """Why no handshake may begin with an address, or None if one may."""
         if not contains(self._networks, address):
             return "address_not_allowed"
-        if self._addresses[address] >= self._handshakes_per_address:
+        if self._addresses[limited_by(address)] >= self._handshakes_per_address:
             return "too_many_handshakes_of_address"
         return "too_many_handshakes" if len(self._handshakes) >= self._handshakes_max else None
 
-    def _forget_handshake(self, address: str, task: asyncio.Task[None]) -> None:
+    def _forget_handshake(self, counted_as: str, task: asyncio.Task[None]) -> None:
         self._handshakes.discard(task)
-        self._addresses[address] -= 1
-        if not self._addresses[address]:
-            del self._addresses[address]
+        self._addresses[counted_as] -= 1
+        if not self._addresses[counted_as]:
+            del self._addresses[counted_as]
 
     async def _secure(self, sock: socket.socket, address: str) -> None:
         """TLS for one socket; on success the connection has a task of its own."""

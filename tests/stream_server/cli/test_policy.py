@@ -33,7 +33,7 @@ def policy(state: Path, *arguments: str, rules: str | None = RULES, config: str 
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "words"),
     [
-        (["/source/a"], 0, ["/source/a may stream", "/source/*, which has the longest prefix", "2 sessions"]),
+        (["/source/a"], 0, ["/source/a may stream", "/source/*, which has the longest prefix", "sessions 2"]),
         (["spiffe://stream-server.local/source/a"], 0, ["may stream"]),
         (["spiffe://elsewhere/source/a"], 1, ["may not stream", "trust domain stream-server.local"]),
         (["/source/board-13"], 1, ["may not stream", "the right stream", "names it exactly"]),
@@ -91,7 +91,7 @@ def test_a_file_is_checked_without_a_question(tmp_path: Path) -> None:
 def test_the_rules_are_shown_whole(tmp_path: Path) -> None:
     result = policy(tmp_path, "show")
     assert result.exit_code == 0
-    for word in ("/source/*", "/source/board-13", "board-*", "10.1.0.0/16", "2 sessions"):
+    for word in ("/source/*", "/source/board-13", "board-*", "10.1.0.0/16", "sessions 2"):
         assert word in result.stdout
 
 

@@ -6,7 +6,7 @@ import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-from stream_server.transport.guest_gate import limited_by
+from stream_server.core.networks import limited_by
 from stream_server.transport.responses import not_an_upgrade, page_response
 
 UPGRADE = {"Upgrade": "websocket", "Sec-WebSocket-Protocol": "captions.v1", "Host": "server:8443"}
