@@ -77,6 +77,9 @@ def policy_path(config: Config, state: Path) -> Path | None:
 def policy_in_force(config: Config, state: Path) -> Policy:
     """The rules of the policy file, or those built in if there is none.
 
+    For the start. Whoever reads a file again calls ``load_policy``: one that was there and is gone is a
+    mistake, and must not bring the wider rules that are built in.
+
     Raises:
         ConfigError: As ``load_policy``.
     """

@@ -1,10 +1,11 @@
 """A stream whose owner has sent all that it may send today: it ends, and nothing accepted is lost."""
 
-from driver import Client, HubWorld
+from driver import RESUMABLE, SETTINGS, Client, HubWorld
 
 from stream_server.core.messages import Failed, Finish, Finished
 from stream_server.core.policy import Policy, PolicyInForce, Quota, Right, Rule
 from stream_server.core.quotas import DAY_S, AudioQuotas
+from stream_server.core.settings import SessionSettings
 from stream_server.engine.fake import numbered_speech
 from stream_server.errors import QuotaExceeded
 
@@ -12,10 +13,10 @@ N_FRAMES = 125
 """Numbered frames of 32 ms: 4 s."""
 
 
-def world(limit_s: int, now_s: float = 0.0) -> tuple[HubWorld, AudioQuotas]:
+def world(limit_s: int, settings: SessionSettings = SETTINGS) -> tuple[HubWorld, AudioQuotas]:
     policy = Policy((Rule("/source/*", frozenset({Right.STREAM}), quota=Quota(audio_s_per_day=limit_s)),))
-    quotas = AudioQuotas(PolicyInForce(policy), lambda: now_s)
-    return HubWorld(quotas=quotas), quotas
+    quotas = AudioQuotas(PolicyInForce(policy), lambda: 0.0)
+    return HubWorld(settings, quotas=quotas), quotas
 
 
 def is_over_quota(client: Client) -> bool:
@@ -67,3 +68,16 @@ def test_a_stream_may_go_on_over_midnight() -> None:
     hub.settle()
     assert client.numbers == list(range(2 * N_FRAMES))
     assert isinstance(client.events[-1], Finished)
+
+
+def test_a_stream_that_was_resumed_counts_each_sample_once() -> None:
+    hub, quotas = world(4, settings=RESUMABLE)
+    client = hub.open("a").speak(numbered_speech(range(60)))
+    client.read()
+    client.leave(None)
+    again = hub.resume(client)
+    assert quotas.used_s("/source/me") == 60 * 512 / 16_000
+    again.speak(numbered_speech(range(60, N_FRAMES))).say(Finish())
+    hub.settle()
+    assert isinstance(again.read()[-1], Finished)
+    assert quotas.used_s("/source/me") == 4
