@@ -85,7 +85,7 @@ async def test_the_log_of_a_server_is_intact_and_signed_in_two_places(pki: Pki, 
     assert (verdict.integrity, verdict.n_uncovered) == (Integrity.INTACT, 0)
     assert verdict.n_checkpoints >= 2
     actions = [entry.action for entry in entries(tmp_path / "log")]
-    assert actions == ["tls.load", "server.start", "model.load", "server.stop"] * 2
+    assert actions == ["tls.load", "server.start", "model.load", "policy.load", "server.stop"] * 2
 
 
 async def test_nobody_is_admitted_while_the_log_cannot_be_written(
