@@ -24,6 +24,7 @@
      │    └── ShuttingDown         1001  the server is going away
      ├── ConfigError            at start: names the file and the key
      ├── ModelError             at start: names the model's file and what to do
+     ├── BundleError            the archive for offline installation cannot be made: names what is missing
      └── UnreadableJob          a bug of ours: a session asked for what its model cannot read
 
 A ``StreamError``'s message goes to the client as it is: it never carries speech, text, file names
@@ -177,6 +178,10 @@ class ConfigError(StreamServerError):
 
 class ModelError(StreamServerError):
     """Raised when a model cannot be loaded; the message names the file and what to do."""
+
+
+class BundleError(StreamServerError):
+    """Raised when an archive for offline installation cannot be made; the message names what is missing."""
 
 
 class UnreadableJob(StreamServerError):

@@ -8,6 +8,7 @@ from certs.cli import app as certs_app
 from stream_server import __version__
 from stream_server.cli.audit import app as audit_app
 from stream_server.cli.bench import bench
+from stream_server.cli.bundle import bundle
 from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
 from stream_server.cli.link import link
@@ -32,6 +33,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(watch)
 app.command()(link)
+app.command()(bundle)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
 app.add_typer(audit_app, name="audit")
 app.add_typer(policy_app, name="policy", help="Show the rules of who may do what, and explain a decision.")
