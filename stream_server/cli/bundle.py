@@ -11,8 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from rich.console import Console
 
-from stream_server.bundle import archive
-from stream_server.bundle.build import collect, find_sources
+from stream_server.bundle import archive, build
 from stream_server.bundle.contents import Contents, contents
 from stream_server.bundle.wheels import Wheel, read_folder
 from stream_server.cli.models_view import Bar, error_console, print_error
@@ -82,7 +81,7 @@ def bundle(
         key = None if sign is None else _signing_key(sign)
         store = ModelStore(state_dir(state_dir_option) / "models")
         models = {name: store.find(name) for name in model or []}
-        sources = find_sources()
+        sources = build.find_sources()
         units = None if sources is None else sources / "deploy"
         with TemporaryDirectory(prefix="stream-server-wheels-") as folder:
             if wheels is None:
@@ -101,7 +100,7 @@ def _collect(into: Path, sources: Path | None, torch: str, torch_index: str | No
             "this program was installed without its sources, from which its wheel is built: run bundle in a "
             "checkout (.venv/bin/stream-server bundle), or give a folder with all wheels by --wheels DIR"
         )
-    collect(into, sources, torch, torch_index)
+    build.collect(into, sources, torch, torch_index)
 
 
 def _write(

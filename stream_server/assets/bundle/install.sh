@@ -5,6 +5,8 @@ set -eu
 umask 022
 LC_ALL=C
 export LC_ALL
+# Modules of somebody else's would come before those that are installed here.
+unset PYTHONPATH PYTHONHOME
 
 usage() {
   cat <<'END'

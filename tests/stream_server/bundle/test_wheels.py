@@ -49,7 +49,7 @@ def test_versions_on_which_two_cannot_agree_are_named(tmp_path: Path) -> None:
     write_wheel(tmp_path, "second", "1", requires=("shared>=2",))
     write_wheel(tmp_path, "shared", "1")
     write_wheel(tmp_path, "shared", "2")
-    with pytest.raises(BundleError, match="requires shared.*others take shared-"):
+    with pytest.raises(BundleError, match=r"requires shared.*others take shared-"):
         names(tmp_path)
 
 
@@ -71,10 +71,10 @@ def test_wheels_for_other_machines_are_passed_over(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_wheel_is_named(tmp_path: Path) -> None:
     (tmp_path / "helper-1-py3-none-any.whl").write_text("no zip")
-    with pytest.raises(BundleError, match="helper-1-py3-none-any.whl is not a wheel"):
+    with pytest.raises(BundleError, match=r"helper-1-py3-none-any\.whl is not a wheel"):
         read_folder(tmp_path)
     (tmp_path / "helper-1-py3-none-any.whl").rename(tmp_path / "helper.whl")
-    with pytest.raises(BundleError, match="helper.whl is not a wheel"):
+    with pytest.raises(BundleError, match=r"helper\.whl is not a wheel"):
         read_folder(tmp_path)
 
 
