@@ -15,8 +15,8 @@ from stream_server.bundle import archive, build
 from stream_server.bundle.contents import Contents, contents
 from stream_server.bundle.wheels import Wheel, read_folder
 from stream_server.cli.models_view import Bar, error_console, print_error
-from stream_server.config import state_dir
-from stream_server.errors import BundleError, ModelError
+from stream_server.config import find_config, load_config, state_dir
+from stream_server.errors import BundleError, ConfigError, ModelError
 from stream_server.models.store import ModelStore
 
 
@@ -62,6 +62,14 @@ def bundle(
             metavar="KEY", help="Sign with this Ed25519 private key (PEM, unencrypted).", show_default=False
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml. "
+            "offline = true in it refuses to ask an index.",
+            show_default=False,
+        ),
+    ] = None,
     state_dir_option: Annotated[
         Path | None,
         typer.Option(
@@ -85,11 +93,20 @@ def bundle(
         units = None if sources is None else sources / "deploy"
         with TemporaryDirectory(prefix="stream-server-wheels-") as folder:
             if wheels is None:
+                _check_online(config)
                 _collect(Path(folder), sources, torch or "cpu", torch_index)
             elif torch is not None or torch_index is not None:
                 raise BundleError("--wheels takes the torch that lies in its folder: leave --torch* out")
             there = read_folder(wheels or Path(folder))
             _write(output, there, models, units if units is not None and units.is_dir() else None, key)
+
+
+def _check_online(config: Path | None) -> None:
+    path = find_config(config)
+    if load_config(path, {}).offline:
+        raise ConfigError(
+            f"{path} says offline = true: no index may be asked; give a folder with wheels, --wheels DIR"
+        )
 
 
 def _collect(into: Path, sources: Path | None, torch: str, torch_index: str | None) -> None:
@@ -166,6 +183,6 @@ def _one_line_errors() -> Iterator[None]:
     except OSError as exc:
         print_error(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
         raise typer.Exit(1) from exc
-    except (BundleError, ModelError) as exc:
+    except (BundleError, ConfigError, ModelError) as exc:
         print_error(str(exc))
         raise typer.Exit(1) from exc

@@ -77,6 +77,15 @@ def test_what_cannot_be_done_is_said_in_one_line(house: Path, tmp_path: Path) ->
         assert not (tmp_path / "out").exists()
 
 
+def test_an_offline_configuration_allows_no_index_but_a_folder(house: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("offline = true\n")
+    done = bundle(tmp_path, "--config", config)
+    assert done.exit_code == 1
+    assert f"{config} says offline = true" in done.output
+    assert bundle(tmp_path, "--config", config, "--wheels", house).exit_code == 0
+
+
 def test_without_sources_it_says_where_wheels_can_come_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
