@@ -21,7 +21,7 @@ WORDS_TO_HEAR = 3
 # Where 127.0.0.1 is the only address that is answered. $1: prefix, $2: a recording.
 STEPS = """
 ip link set lo up
-PATH=$1/bin:/usr/bin:/bin HOME=$1/home
+export PATH=$1/bin:/usr/bin:/bin STREAM_SERVER_STATE=$1/state
 stream-server --version
 stream-server models list
 stream-server certs init
@@ -55,7 +55,8 @@ def test_what_was_bundled_serves_without_network(tmp_path: Path) -> None:
     digest = hashlib.sha256((folder / "SHA256SUMS").read_bytes()).hexdigest()
     install = [*unshare, str(folder / "install.sh"), "--prefix", str(prefix), "--sums", digest]
     console.print(f"install  {timed(install):6.0f} s")
-    size = subprocess.run(["du", "-sm", prefix / "current/"], capture_output=True, text=True, check=True)
+    release = (prefix / "current").resolve()
+    size = subprocess.run(["du", "-sm", release], capture_output=True, text=True, check=True)
     console.print(f"on disk  {size.stdout.split()[0]:>6} MB")
 
     recording = ROOT / "stream_server" / "assets" / "recordings" / "01.flac"
