@@ -6,7 +6,7 @@ that has worked. Files are replaced one after the other, so a change is looked a
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +65,31 @@ class Credentials:
     """UTC-aware; when the server's certificate ends."""
 
 
+class FileWatch:
+    """Whether files have changed, by what the file system says of them.
+
+    Args:
+        paths: They need not exist.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        self._paths = tuple(paths)
+        self._seen = self._taken = self._stamps()
+
+    def has_changed(self) -> bool:
+        """Whether they are others than those last taken, and the same as at the call before."""
+        stamps = self._stamps()
+        is_settled, self._seen = stamps == self._seen, stamps
+        return is_settled and stamps != self._taken
+
+    def take(self) -> None:
+        """They are about to be read."""
+        self._taken = self._stamps()
+
+    def _stamps(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(map(_stamp, self._paths))
+
+
 class LiveCredentials:
     """The credentials in use, and whether the files have changed.
 
@@ -78,14 +103,12 @@ class LiveCredentials:
 
     def __init__(self, files: TlsFiles, now: datetime) -> None:
         self._files = files
-        self._seen = self._taken = _stamps(files)
+        self._watch = FileWatch(files)
         self.current = _load(files, now)
 
     def has_changed(self) -> bool:
         """Whether the files are others than those last read, and the same as at the call before."""
-        stamps = _stamps(self._files)
-        is_settled, self._seen = stamps == self._seen, stamps
-        return is_settled and stamps != self._taken
+        return self._watch.has_changed()
 
     def reload(self, now: datetime) -> Credentials:
         """Read the files and use them from now on.
@@ -94,7 +117,7 @@ class LiveCredentials:
             TlsConfigError: They cannot be used, or the CRL is older than the one in use: the old ones stay.
         """
         # Also when it fails: the same broken files are not tried again each second.
-        self._taken = _stamps(self._files)
+        self._watch.take()
         credentials = _load(self._files, now)
         old, new = self.current.revoked.number, credentials.revoked.number
         if old is not None and new is not None and new < old:
@@ -118,10 +141,6 @@ def _number(crl: x509.CertificateRevocationList) -> int | None:
         return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
     except x509.ExtensionNotFound:
         return None
-
-
-def _stamps(files: TlsFiles) -> tuple[tuple[int, int, int] | None, ...]:
-    return tuple(map(_stamp, files))
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

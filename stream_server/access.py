@@ -1,7 +1,8 @@
-"""What stands at the doors while the server runs: the audit log, and credentials that may change.
+"""What stands at the doors while the server runs: the audit log, and credentials and policy that may change.
 
-Certificate, authority and revocation list are read again when their files change or on SIGHUP. Bad ones are
-told and the old ones stay. A connection whose certificate was revoked or has ended is cut, its finals first.
+Certificate, authority, revocation list and policy are read again when their files change or on SIGHUP. Bad
+ones are told and the old ones stay. A connection whose certificate was revoked or has ended, or which the
+policy no longer lets in, is cut, its finals first.
 """
 
 import asyncio
@@ -10,19 +11,20 @@ import socket
 from datetime import datetime
 from pathlib import Path
 
-from certs.identity import Identity
-from certs.live import LiveCredentials, TlsFiles
+from certs.live import FileWatch, LiveCredentials, TlsFiles
 from certs.tls import TlsConfigError, guest_context
 from stream_server.config import Config
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
-from stream_server.errors import ConfigError, NotAllowed, StreamError
+from stream_server.core.policy import PolicyInForce
+from stream_server.errors import ConfigError, NotAllowed
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.policy_file import load_policy
 from stream_server.records.audit_log import AuditLog, utc_now
 from stream_server.records.second_place import SecondPlace
 from stream_server.records.writer import AuditError, AuditSettings
-from stream_server.transport.audit_events import certificate_cut
-from stream_server.transport.presence import Presence
+from stream_server.transport.audit_events import connection_cut
+from stream_server.transport.presence import Objection, Presence, Present
 from stream_server.transport.tls import SwappableContext
 
 _log = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ class Access:
 
     Args:
         files: The four TLS files.
+        policy: The rules in force, replaced when their file changes.
+        policy_file: Theirs; it need not exist yet.
         auditor: Told what was loaded and who was cut.
         metrics: Dates of expiry, and reloads that failed.
         has_guests: Whether a context without client certificates is needed too.
@@ -64,9 +68,21 @@ class Access:
         ConfigError: The files cannot be used.
     """
 
-    def __init__(self, files: TlsFiles, auditor: Auditor, metrics: Metrics, *, has_guests: bool) -> None:
+    def __init__(
+        self,
+        files: TlsFiles,
+        policy: PolicyInForce,
+        policy_file: Path,
+        auditor: Auditor,
+        metrics: Metrics,
+        *,
+        has_guests: bool,
+    ) -> None:
         self.presence = Presence()
         self._files = files
+        self._policy = policy
+        self._policy_file = policy_file
+        self._policy_watch = FileWatch([policy_file])
         self._auditor = auditor
         self._metrics = metrics
         self._is_asked = False
@@ -90,14 +106,32 @@ class Access:
 
     async def tick(self) -> None:
         """About once a second: take over changed files, cut who is no longer welcome."""
-        if self._live.has_changed() or self._is_asked:
-            self._is_asked = False
-            await self._reload()
-        for identity, error in self.presence.review(self._objection):
-            _log.warning("connection_cut", extra=fields(fp=identity.short, reason=error.code))
-            self._auditor.record(certificate_cut(identity, error.code))
+        is_asked, self._is_asked = self._is_asked, False
+        if self._live.has_changed() or is_asked:
+            await self._reload_tls()
+        if self._policy_watch.has_changed() or (is_asked and self._policy_file.exists()):
+            await self._reload_policy()
+        for present, objection in self.presence.review(self._objection):
+            told = fields(fp=present.identity.short, reason=objection.reason)
+            _log.warning("connection_cut", extra=told)
+            self._auditor.record(connection_cut(present.identity, present.address, objection.reason))
 
-    async def _reload(self) -> None:
+    async def _reload_policy(self) -> None:
+        # Also when it fails: the same broken file is not tried again each second.
+        self._policy_watch.take()
+        try:
+            policy = await asyncio.to_thread(load_policy, self._policy_file)
+        except ConfigError as exc:
+            _log.error("policy_reload_failed", extra=fields(error=str(exc)))
+            self._metrics.reload_failures.labels(what="policy").inc()
+            self._auditor.record(AuditEvent(AuditAction.POLICY_LOAD, Outcome.FAILURE, reason="kept_the_old"))
+            return
+        self._policy.current = policy
+        n_rules = len(policy.rules)
+        _log.info("policy_reloaded", extra=fields(rules=n_rules))
+        self._auditor.record(AuditEvent(AuditAction.POLICY_LOAD, Outcome.SUCCESS, detail={"rules": n_rules}))
+
+    async def _reload_tls(self) -> None:
         try:
             credentials = await asyncio.to_thread(self._live.reload, utc_now())
             guests = guest_context(self._files.cert, self._files.key)
@@ -123,9 +157,19 @@ class Access:
         }
         self._auditor.record(AuditEvent(AuditAction.TLS_LOAD, Outcome.SUCCESS, detail=detail))
 
-    def _objection(self, identity: Identity) -> StreamError | None:
+    def _objection(self, present: Present) -> Objection | None:
+        identity = present.identity
         if self._live.current.revoked.names(identity):
-            return NotAllowed("this certificate was revoked")
+            return Objection("revoked", NotAllowed("this certificate was revoked"))
         if identity.not_after <= utc_now():
-            return NotAllowed("this certificate has ended; get a new one")
+            return Objection("expired", NotAllowed("this certificate has ended; get a new one"))
+        denial = self._policy.current.denial(
+            identity.path,
+            present.right,
+            publish=present.publish,
+            read=present.read,
+            address=present.address,
+        )
+        if denial is not None:
+            return Objection("policy", NotAllowed(f"the server's policy has changed: {denial.value}"))
         return None

@@ -47,7 +47,7 @@ from stream_server.errors import AuditUnavailable, ConfigError, EngineFailed, Mo
 from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.policy_file import policy_in_force
+from stream_server.policy_file import policy_in_force, watched_path
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.ops_listener import serve_ops
@@ -164,7 +164,14 @@ class App:
 
     async def _run_audited(self, on_ready: Callable[[Ready], None], pages: StaticPages) -> int:
         has_guests = self._config.guest.enabled
-        self._access = Access(self._files, self._audit, self._metrics, has_guests=has_guests)
+        self._access = Access(
+            self._files,
+            self._policy,
+            watched_path(self._config, self._state),
+            self._audit,
+            self._metrics,
+            has_guests=has_guests,
+        )
         sockets = bind(self._config.server.host, self._config.server.port)
         try:
             self._guest_door = self._open_guest_door()

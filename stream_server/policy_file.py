@@ -74,6 +74,11 @@ def policy_path(config: Config, state: Path) -> Path | None:
     return path if path.exists() else None
 
 
+def watched_path(config: Config, state: Path) -> Path:
+    """The file to look at for changes: the one in force, or the one that may come."""
+    return Path(config.policy.file) if config.policy.file is not None else state / FILE_NAME
+
+
 def policy_in_force(config: Config, state: Path) -> Policy:
     """The rules of the policy file, or those built in if there is none.
 

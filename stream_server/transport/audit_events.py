@@ -45,6 +45,6 @@ def guest_admitted(address: str, resource: str) -> AuditEvent:
     return AuditEvent(AuditAction.AUTHORIZE, Outcome.SUCCESS, None, address, resource)
 
 
-def certificate_cut(identity: Identity, reason: str) -> AuditEvent:
-    """A live connection whose certificate is no longer good."""
-    return AuditEvent(AuditAction.AUTHORIZE, Outcome.DENIED, actor_of(identity), reason=reason)
+def connection_cut(identity: Identity, address: str, reason: str) -> AuditEvent:
+    """A live connection that is no longer welcome."""
+    return AuditEvent(AuditAction.AUTHORIZE, Outcome.DENIED, actor_of(identity), address, reason=reason)

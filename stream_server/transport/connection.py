@@ -27,7 +27,7 @@ from stream_server.core.messages import (
     SessionId,
     Start,
 )
-from stream_server.core.policy import PolicyInForce
+from stream_server.core.policy import PolicyInForce, Right
 from stream_server.core.room_messages import SPEAKER_LENGTH_MAX
 from stream_server.dialects import native
 from stream_server.errors import InternalError, NotAllowed, StreamError
@@ -35,7 +35,8 @@ from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.audit_events import actor_of
 from stream_server.transport.gate import will_resume
-from stream_server.transport.presence import Presence
+from stream_server.transport.presence import Presence, Present
+from stream_server.transport.responses import address_of
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class StreamHandler:
         self._connection = connection
         self._owner = Owner(identity.uri, identity.path, identity.short, actor_of(identity))
         self._presence = presence
+        self._present = Present(identity, address_of(connection), Right.STREAM, self._end)
         self._hub = hub
         self._identity = identity
         self._policy = policy
@@ -130,7 +132,7 @@ class StreamHandler:
             owner=self._owner,
             only_resumes=will_resume(request),
         )
-        leave = self._presence.enter(self._identity, self._end)
+        self._presence.enter(self._present)
         try:
             await self._run_tasks()
         except Exception:
@@ -138,7 +140,7 @@ class StreamHandler:
             _log.exception("session_failed", extra=fields(session=self._seat.session.id))
             await self._connection.close(InternalError.close_code)
         finally:
-            leave()
+            self._presence.leave(self._present)
             self._hub.leave(self._seat, time.monotonic(), self._parting_code())
 
     def _end(self, error: StreamError) -> None:
@@ -193,6 +195,7 @@ class StreamHandler:
             return message
         if not self._policy.current.may_publish(self._identity.path, message.room):
             raise NotAllowed("this certificate may not publish in that room; the policy names those it may")
+        self._present.publish = message.room
         return replace(message, speaker=message.speaker or self._identity.name[:SPEAKER_LENGTH_MAX])
 
     async def _write(self) -> None:

@@ -13,6 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from certs.identity import Identity
+from stream_server.core.policy import Right
 from stream_server.core.room_messages import Read
 from stream_server.core.rooms import Reader, Rooms
 from stream_server.dialects.room_wire import decode_reader, encode_room_error
@@ -20,7 +21,8 @@ from stream_server.errors import IdleTimeout, InternalError, ProtocolViolation, 
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.connection import DISMISS_S
-from stream_server.transport.presence import Presence
+from stream_server.transport.presence import Presence, Present
+from stream_server.transport.responses import address_of
 
 _log = logging.getLogger(__name__)
 
@@ -43,26 +45,29 @@ class CertificateAdmittance:
 
     Args:
         identity: Who it is.
+        address: From where.
         presence: Where it can be found while it reads.
     """
 
-    def __init__(self, identity: Identity, presence: Presence) -> None:
+    def __init__(self, identity: Identity, address: str, presence: Presence) -> None:
         self._identity = identity
+        self._address = address
         self._presence = presence
-        self._leave: Callable[[], None] | None = None
+        self._present: Present | None = None
 
     def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
         """Let anybody in; a token is a guest's, and something is wrong if one comes here."""
         if read.token is not None:
             raise ProtocolViolation("read.token is for guests; here the certificate tells who you are")
         reader = reader_of()
-        self._leave = self._presence.enter(self._identity, reader.finish)
+        self._present = Present(self._identity, self._address, Right.READ, reader.finish, read=room)
+        self._presence.enter(self._present)
         return reader
 
     def part(self, reader: Reader) -> None:
         """It has gone."""
-        assert self._leave is not None, "it was let in"
-        self._leave()
+        assert self._present is not None, "it was let in"
+        self._presence.leave(self._present)
 
 
 def reader_handler(
@@ -71,7 +76,7 @@ def reader_handler(
     """What serves a connection of ``/v1/rooms/NAME`` that a certificate opened."""
 
     async def handle(connection: ServerConnection, room: str, identity: Identity) -> None:
-        admittance = CertificateAdmittance(identity, presence)
+        admittance = CertificateAdmittance(identity, address_of(connection), presence)
         await ReaderHandler(connection, room, identity.short, rooms, admittance, metrics).run()
 
     return handle

@@ -112,3 +112,44 @@ async def shown(server: LiveServer, context: ssl.SSLContext) -> bytes:
     writer.close()
     assert isinstance(der, bytes)
     return der
+
+
+async def test_a_policy_that_changes_cuts_whom_it_no_longer_names(own: Pki) -> None:
+    anna, bob = own.client("anna", "source"), own.client("bob", "source")
+    policy = own.store.folder.parent / "policy.toml"
+    with live_server(own) as server:
+        async with wire(server.url, own, anna) as cut, wire(server.url, own, bob) as stays:
+            for client in (cut, stays):
+                await client.send({**START, "room": "board-301"}, SPEECH)
+                await client.receive("started")
+            policy.write_text('[[rule]]\nidentities = ["/source/bob"]\nrole = "source"\npublish = ["*"]\n')
+            async with asyncio.timeout(CUT_WITHIN_S):
+                events = await cut.rest_or_error()
+            assert [event["type"] for event in events][-2:] == ["final", "error"]
+            assert "policy has changed" in events[-1]["message"]
+            await stays.send(PAUSE)
+            await stays.receive("final")
+            policy.write_text("[[rule]]\nidentities = 7\n")
+            await server.until(lambda: failed_policies(server) == 1)
+            policy.unlink()
+            await server.until(lambda: failed_policies(server) == 2)
+            await stays.send(SPEECH, PAUSE)
+            await stays.receive("final")
+
+
+async def test_a_room_taken_from_a_source_ends_its_publishing(own: Pki) -> None:
+    anna = own.client("anna", "source")
+    policy = own.store.folder.parent / "policy.toml"
+    rule = '[[rule]]\nidentities = ["/source/*"]\nrole = "source"\npublish = ["{}"]\n'
+    policy.write_text(rule.format("board-*"))
+    with live_server(own) as server:
+        async with wire(server.url, own, anna) as client:
+            await client.send({**START, "room": "board-301"}, SPEECH)
+            await client.receive("started")
+            policy.write_text(rule.format("lab"))
+            async with asyncio.timeout(CUT_WITHIN_S):
+                assert (await client.rest_or_error())[-1]["code"] == "not_allowed"
+
+
+def failed_policies(server: LiveServer) -> float:
+    return server.app._metrics.reload_failures.labels(what="policy")._value.get()
