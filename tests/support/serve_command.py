@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from pki import Pki
@@ -13,9 +13,23 @@ from pki import Pki
 
 @contextmanager
 def serve(
-    pki: Pki, config: str, *arguments: str, before: Sequence[str] = ()
+    pki: Pki,
+    config: str,
+    *arguments: str,
+    before: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    fds: Sequence[int] = (),
 ) -> Iterator["subprocess.Popen[str]"]:
-    """``stream-server serve`` as an operator runs it, with another command before it if wanted."""
+    """``stream-server serve`` as an operator runs it.
+
+    Args:
+        pki: Of its state folder.
+        config: Contents of its configuration file.
+        arguments: Further ones of the command.
+        before: Another command before it.
+        environment: Variables beside those of this process.
+        fds: Descriptors that it inherits.
+    """
     state = pki.store.folder.parent
     path = state / f"config-{time.monotonic_ns()}.toml"
     path.write_text(config)
@@ -34,7 +48,8 @@ def serve(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "COLUMNS": "300"},
+        env={**os.environ, "COLUMNS": "300", **(environment or {})},
+        pass_fds=fds,
     )
     try:
         yield process
