@@ -9,6 +9,7 @@ import contextlib
 import logging
 import secrets
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,8 +49,10 @@ from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.policy_file import policy_in_force, watched_path
+from stream_server.transport.inherited import Door, check_doors, take_inherited
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
+from stream_server.transport.ops_listener import HOST as OPS_HOST
 from stream_server.transport.ops_listener import serve_ops
 from stream_server.transport.pages import StaticPages
 from stream_server.vad_stage import FrameScorer, Scores, VadStage
@@ -172,12 +175,18 @@ class App:
             self._metrics,
             has_guests=has_guests,
         )
-        sockets = bind(self._config.server.host, self._config.server.port)
+        inherited = take_inherited()
+        check_doors(
+            inherited,
+            {Door.GUEST: self._config.guest.enabled, Door.OPS: self._config.server.ops_port > 0},
+        )
+        sockets = inherited.get(Door.SERVER) or bind(self._config.server.host, self._config.server.port)
+        self._ops_sockets = inherited.get(Door.OPS, [])
         try:
-            self._guest_door = self._open_guest_door()
+            self._guest_door = self._open_guest_door(inherited.get(Door.GUEST))
             facts = await self._start_models()
         except BaseException:
-            for sock in sockets:
+            for sock in [*sockets, *self._ops_sockets]:
                 sock.close()
             if self._guest_door is not None:
                 self._guest_door.close()
@@ -227,9 +236,9 @@ class App:
 
     # ------------------------------------------------------------ start
 
-    def _open_guest_door(self) -> GuestDoor | None:
+    def _open_guest_door(self, sockets: list[socket.socket] | None) -> GuestDoor | None:
         context = self._access.guest_context
-        return None if context is None else GuestDoor(self._config, self._state, context)
+        return None if context is None else GuestDoor(self._config, self._state, context, sockets)
 
     async def _start_models(self) -> ModelFacts:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
@@ -301,8 +310,9 @@ class App:
         async with contextlib.AsyncExitStack() as stack:
             ops_port = self._config.server.ops_port
             if ops_port:
-                ops = serve_ops(ops_port, self, self._metrics, self._refresh_metrics)
-                await stack.enter_async_context(await ops)
+                for sock in self._ops_sockets or bind(OPS_HOST, ops_port, port_key="ops_port"):
+                    ops = serve_ops(sock, self, self._metrics, self._refresh_metrics)
+                    await stack.enter_async_context(await ops)
             await self._tell_started(facts)
             for listener in self._listeners:
                 listener.start()

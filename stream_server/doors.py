@@ -1,6 +1,7 @@
 """The doors of a server, built from its configuration: who is let in where, and up to how many."""
 
 import logging
+import socket
 import time
 from pathlib import Path
 
@@ -96,18 +97,25 @@ class GuestDoor:
         config: With ``guest.enabled``.
         state: Folder with ``guests``.
         context: TLS without client certificates.
+        sockets: That already listen; None binds ``guest.host`` and ``guest.port``.
 
     Raises:
         ConfigError: Key, list or address cannot be used.
     """
 
-    def __init__(self, config: Config, state: Path, context: SwappableContext) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: Path,
+        context: SwappableContext,
+        sockets: list[socket.socket] | None = None,
+    ) -> None:
         self._config = config
         self._links = GuestLinks(state)
         self._guests = Guests(self._links.key(), time.time)
         self._guests.set_links(self._links.changed_links() or [])
         self.context = context
-        self._sockets = bind(config.guest.host, config.guest.port, section="guest")
+        self._sockets = sockets or bind(config.guest.host, config.guest.port, section="guest")
 
     def close(self) -> None:
         """Give the address back; for one that never listened."""

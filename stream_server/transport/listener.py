@@ -48,7 +48,7 @@ RECEIVE_BYTES_MAX = 2 * schema.MESSAGE_BYTES_MAX
 websockets closes with 1009 while the message is still arriving."""
 
 
-def bind(host: str, port: int, section: str = "server") -> list[socket.socket]:
+def bind(host: str, port: int, section: str = "server", port_key: str = "port") -> list[socket.socket]:
     """Bind every address of ``host``, not yet listening; errors name the keys of ``section``.
 
     Raises:
@@ -70,8 +70,8 @@ def bind(host: str, port: int, section: str = "server") -> list[socket.socket]:
         except OSError as exc:
             for opened in [sock, *sockets]:
                 opened.close()
-            option = " or --port" if section == "server" else ""
-            hint = f"; set another {section}.port{option}" if exc.errno == 98 else ""
+            option = f" or --{port_key.replace('_', '-')}" if section == "server" else ""
+            hint = f"; set another {section}.{port_key}{option}" if exc.errno == 98 else ""
             raise ConfigError(f"cannot bind {host} port {port}: {exc.strerror}{hint}") from exc
         sockets.append(sock)
     return sockets

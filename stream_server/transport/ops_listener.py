@@ -1,5 +1,6 @@
 """Health and metrics without TLS, on loopback only, for probes that hold no certificate."""
 
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -12,11 +13,13 @@ from stream_server.transport.responses import Health, health_response
 HOST = "127.0.0.1"
 
 
-async def serve_ops(port: int, health: Health, metrics: Metrics, refresh: Callable[[], None]) -> Server:
+async def serve_ops(
+    sock: socket.socket, health: Health, metrics: Metrics, refresh: Callable[[], None]
+) -> Server:
     """Start the listener.
 
     Args:
-        port: On loopback.
+        sock: Bound on loopback; owned by the listener.
         health: Asked by ``/readyz``.
         metrics: Shown by ``/metrics``.
         refresh: Called before each exposition, to set what is only read then.
@@ -40,5 +43,5 @@ async def serve_ops(port: int, health: Health, metrics: Metrics, refresh: Callab
         raise AssertionError("every request is answered before an upgrade")
 
     return await serve(
-        refuse_upgrade, HOST, port, process_request=respond, server_header=None, compression=None
+        refuse_upgrade, sock=sock, process_request=respond, server_header=None, compression=None
     )

@@ -1,19 +1,24 @@
 """Nothing goes out: no connection, no look-up, no packet, from the server's process or the engine's."""
 
+import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 
 import pytest
 from live_server import FINISH, START, wire
-from namespaces import LOOPBACK_ONLY, WATCHED, missing
+from namespaces import LOOPBACK_ONLY, NO_INTERFACE, WATCHED, missing
 from one_stream import N_FRAMES
 from pki import ClientPair, Pki
 from serve_command import FAKE, address_printed, serve
 
-from stream_server.engine.fake import numbered_speech
+from certs.tls import client_context
+from stream_server.engine.fake import numbered_speech, numbers_in
 
 SUPPORT = Path(__file__).parents[1] / "support"
 needs_namespaces = pytest.mark.skipif(missing() is not None, reason=missing() or "")
@@ -116,3 +121,44 @@ def test_with_loopback_only_every_other_address_is_unreachable() -> None:
         [*LOOPBACK_ONLY, sys.executable, "-c", connect], capture_output=True, text=True, check=False
     )
     assert "Network is unreachable" in done.stderr
+
+
+@needs_namespaces
+@pytest.mark.slow
+async def test_a_server_without_any_network_serves_on_sockets_it_was_given(
+    pki: Pki, source: ClientPair, tmp_path: Path
+) -> None:
+    config = FAKE + "ops_port = 9\n[guest]\nenabled = true\n"
+    with ExitStack() as stack:
+        sockets = {
+            name: stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for name in ("server", "guest", "ops")
+        }
+        port, guest_port, ops_port = (sock.getsockname()[1] for sock in sockets.values())
+        passed = ",".join(f"{sock.fileno()}:{name}" for name, sock in sockets.items())
+        before = [*NO_INTERFACE, sys.executable, str(SUPPORT / "pass_sockets.py"), passed]
+        fds = [sock.fileno() for sock in sockets.values()]
+        process = stack.enter_context(serve(pki, config, before=before, fds=fds))
+        assert address_printed(process) == f"wss://localhost:{port}/v1/stream"
+        async with wire(f"wss://localhost:{port}/v1/stream", pki, source) as client:
+            await client.send(START, numbered_speech(range(60)).tobytes(), FINISH)
+            await client.rest()
+        health = HTTPConnection("127.0.0.1", ops_port, timeout=10)
+        health.request("GET", "/readyz")
+        assert health.getresponse().status == 200
+        health.close()
+        tls = client_context(pki.ca)
+        page = HTTPSConnection("localhost", guest_port, context=tls, timeout=10)
+        page.request("GET", "/healthz")
+        assert page.getresponse().status == 200
+        page.close()
+        # Where the server lives, nothing can be reached: not even itself, not even loopback.
+        inside = ["nsenter", f"--net=/proc/{process.pid}/ns/net", sys.executable, "-c"]
+        for address in [("127.0.0.1", port), ("192.0.2.9", 443)]:
+            attempt = f"import socket; socket.create_connection({address}, 5)"
+            failed = await asyncio.create_subprocess_exec(*inside, attempt, stderr=subprocess.PIPE)
+            assert b"Network is unreachable" in (await failed.communicate())[1]
+        process.terminate()
+        process.communicate(timeout=20)
+    assert [number for final in client.of("final") for number in numbers_in(final["text"])] == list(range(60))
+    assert process.returncode == 0

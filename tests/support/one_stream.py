@@ -33,4 +33,5 @@ async def _stream(folder: Path, *, model: bool) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_stream(Path(sys.argv[1]), model="--model" in sys.argv))))
+    told = asyncio.run(_stream(Path(sys.argv[1]), model="--model" in sys.argv))
+    sys.stdout.write(json.dumps(told))

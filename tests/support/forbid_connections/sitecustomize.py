@@ -1,4 +1,4 @@
-"""Python reads this file at start where its folder is in ``PYTHONPATH``: whoever connects or looks up a name fails.
+"""Python reads this file at start where its folder is in ``PYTHONPATH``: connections and look-ups fail there.
 
 The file named by ``CONNECTIONS_FILE`` gets a line ``armed PID`` from each process, and a line for each
 call that was stopped. Unix sockets, accepted sockets and addresses that are numbers are nobody's business.
