@@ -21,8 +21,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check check-js test test-browser faults soak bundle-test cov demo serve demo-model parity nonspeech \
-  audit-edits clean
+.PHONY: help setup fmt check check-js test test-browser faults soak egress bundle-test cov demo serve demo-model parity \
+  nonspeech audit-edits clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,6 +52,9 @@ soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOB
 
 bundle-test: $(VENV)/.dev ## make the archive for offline installation, install it without network and transcribe
 	@$(BIN)/python -m pytest -q -s tests/endurance/offline_installation.py
+
+egress: $(VENV)/.dev ## run the demo in a network without a way out, and in one that counts: 0 packets
+	@$(BIN)/python -m pytest -q -s tests/endurance/egress.py
 
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest -m "not browser" && $(BIN)/coverage report --skip-covered --show-missing

@@ -95,12 +95,9 @@ def run_in(namespace: list[str], *command: str) -> str:
 
 @needs_namespaces
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["--fake", pytest.param("--model", marks=pytest.mark.model)])
-def test_no_packet_leaves_while_a_server_starts_serves_and_stops(engine: str, tmp_path: Path) -> None:
-    said = json.loads(run_in(WATCHED, str(SUPPORT / "one_stream.py"), str(tmp_path), engine))
-    assert said["last"] == "finished"
-    assert said["numbers"] == (list(range(N_FRAMES)) if engine == "--fake" else [])
-    assert said["packets_out"] == 0
+def test_no_packet_leaves_while_a_server_starts_serves_and_stops(tmp_path: Path) -> None:
+    said = json.loads(run_in(WATCHED, str(SUPPORT / "one_stream.py"), str(tmp_path)))
+    assert said == {"numbers": list(range(N_FRAMES)), "last": "finished", "packets_out": 0}
 
 
 @needs_namespaces

@@ -48,7 +48,7 @@ def packets_out() -> int:
 @cache
 def missing(*tools: str) -> str | None:
     """Why namespaces cannot be used here, with ``tools`` inside; None when they can."""
-    packages = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "setpriv": "util-linux"}
+    packages = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux"}
     for tool in ("unshare", "ip", *tools):
         if shutil.which(tool) is None:
             return f"needs {tool}: apt-get install {packages.get(tool, tool)}"

@@ -2,8 +2,7 @@
 
 Prints as JSON what the client heard and how many packets left a watched namespace meanwhile.
 
-    python one_stream.py FOLDER            # fake engine
-    python one_stream.py FOLDER --model    # the embedded model
+    python one_stream.py FOLDER
 """
 
 import asyncio
@@ -20,10 +19,10 @@ from stream_server.engine.fake import numbered_speech, numbers_in
 N_FRAMES = 60
 
 
-async def _stream(folder: Path, *, model: bool) -> dict[str, object]:
+async def _stream(folder: Path) -> dict[str, object]:
     pki = make_pki(folder)
     before = packets_out()
-    with live_server(pki, engine={"fake": not model}) as server:
+    with live_server(pki) as server:
         async with wire(server.url, pki, pki.client()) as client:
             await client.send(START, numbered_speech(range(N_FRAMES)).tobytes(), FINISH)
             await client.rest()
@@ -33,5 +32,5 @@ async def _stream(folder: Path, *, model: bool) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    told = asyncio.run(_stream(Path(sys.argv[1]), model="--model" in sys.argv))
+    told = asyncio.run(_stream(Path(sys.argv[1])))
     sys.stdout.write(json.dumps(told))
