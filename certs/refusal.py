@@ -88,7 +88,11 @@ _VERIFY_TOKENS = {
     11: "crl_invalid",  # dated in the future
     12: "crl_expired",
     23: "revoked",
+    25: "bad_chain",  # an authority below ours, which ours does not allow
     26: "wrong_purpose",
+    34: "unknown_extension",  # and critical
+    79: "bad_chain",  # signed by a certificate that is no authority's
+    82: "wrong_purpose",  # may sign others, but is no authority's
 }
 
 _REASON_TOKENS = {

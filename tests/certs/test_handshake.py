@@ -37,6 +37,13 @@ EXPECTED = {
     Bad.SERVER_ONLY: ("wrong_purpose", "not a client certificate"),
     Bad.REVOKED: ("revoked", "was revoked"),
     Bad.CA_AS_LEAF: ("wrong_purpose", "not a client certificate"),
+    Bad.SELF_SIGNED: ("unknown_ca", "does not know the authority"),
+    Bad.BROKEN_SIGNATURE: ("bad_signature", "could not check the signature"),
+    Bad.SIGNED_BY_CLIENT: ("bad_chain", "does not know the authority"),
+    Bad.SUB_AUTHORITY: ("bad_chain", "does not know the authority"),
+    Bad.UNKNOWN_CRITICAL_EXTENSION: ("unknown_extension", "client certificate"),
+    Bad.EMAIL_ONLY: ("wrong_purpose", "not a client certificate"),
+    Bad.MAY_SIGN: ("wrong_purpose", "client certificate"),
 }
 
 

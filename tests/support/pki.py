@@ -6,11 +6,12 @@
     bad = pki.bad(Bad.EXPIRED)                  # signed by hand, listed nowhere
     pki.revoke(demo)
 
-``REFUSED_BY_TLS`` and ``REFUSED_BY_IDENTITY`` say which layer must stop each `Bad`.
+``REFUSED_BY_TLS``, ``REFUSED_BY_IDENTITY`` and ``REFUSED_BY_POLICY`` say which layer must stop each `Bad`.
 """
 
+import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum, auto
 from functools import cache
@@ -48,6 +49,13 @@ class Bad(StrEnum):
     SERVER_ONLY = auto()
     REVOKED = auto()
     CA_AS_LEAF = auto()
+    SELF_SIGNED = auto()
+    BROKEN_SIGNATURE = auto()
+    SIGNED_BY_CLIENT = auto()
+    SUB_AUTHORITY = auto()
+    UNKNOWN_CRITICAL_EXTENSION = auto()
+    EMAIL_ONLY = auto()
+    MAY_SIGN = auto()
     NO_USAGE = auto()
     TWO_URIS = auto()
     NO_URI = auto()
@@ -56,10 +64,21 @@ class Bad(StrEnum):
     CONTROL_CHARACTER_IN_URI = auto()
     CONTROL_CHARACTER_IN_SUBJECT = auto()
     FOREIGN_TRUST_DOMAIN = auto()
+    ESCAPE_IN_SUBJECT = auto()
+    NUL_IN_SUBJECT = auto()
+    DOT_SEGMENT = auto()
+    EMPTY_PATH = auto()
+    TRAILING_SLASH = auto()
+    QUERY_IN_URI = auto()
+    PORT_IN_URI = auto()
+    CAPITALS_IN_TRUST_DOMAIN = auto()
+    URI_TOO_LONG = auto()
+    UNKNOWN_ROLE = auto()
 
 
 REFUSED_BY_TLS = tuple(Bad)[: tuple(Bad).index(Bad.NO_USAGE)]
-REFUSED_BY_IDENTITY = tuple(Bad)[tuple(Bad).index(Bad.NO_USAGE) :]
+REFUSED_BY_IDENTITY = tuple(Bad)[tuple(Bad).index(Bad.NO_USAGE) : -1]
+REFUSED_BY_POLICY = (Bad.UNKNOWN_ROLE,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +162,7 @@ def forge(
     not_after_days: float = 1,
     is_ca: bool = False,
     signs: bool = False,
+    extensions: Sequence[x509.UnrecognizedExtension] = (),
 ) -> Issued:
     """Sign a client certificate by hand, without any of the checks of `certs.authority`."""
     ca_cert = x509.load_pem_x509_certificate(ca.cert_pem)
@@ -169,6 +189,8 @@ def forge(
     if uris:
         names = [x509.UniformResourceIdentifier(uri) for uri in uris]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=True)
     certificate = builder.sign(ca_key, hashes.SHA256())
     return Issued(
         certificate.public_bytes(Encoding.PEM),
@@ -182,6 +204,51 @@ def forge(
 def foreign_ca(trust_domain: str = "elsewhere.example") -> Issued:
     """Another authority; with our trust domain it even has our authority's name."""
     return authority.new_ca(trust_domain, serial=x509.random_serial_number(), now=datetime.now(UTC))
+
+
+def _self_signed() -> Issued:
+    """A leaf that names itself as its authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "demo")])
+    uri = x509.UniformResourceIdentifier(GOOD_URI)
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.ExtendedKeyUsage([CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return Issued(
+        certificate.public_bytes(Encoding.PEM),
+        private,
+        certificate.serial_number,
+        certificate.not_valid_after_utc,
+    )
+
+
+def _broken_signature(ca: Issued) -> Issued:
+    """The last bit of a good certificate's signature turned over."""
+    good = forge(ca)
+    der = bytearray(x509.load_pem_x509_certificate(good.cert_pem).public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    return replace(good, cert_pem=ssl.DER_cert_to_PEM_cert(bytes(der)).encode())
+
+
+def _below(issuer: Issued) -> Issued:
+    """A leaf of ``issuer``, which is sent along."""
+    leaf = forge(issuer)
+    return replace(leaf, cert_pem=leaf.cert_pem + issuer.cert_pem)
+
+
+def _unknown_extension() -> x509.UnrecognizedExtension:
+    return x509.UnrecognizedExtension(ObjectIdentifier("1.3.6.1.4.1.32473.1"), b"\x05\x00")
 
 
 _FORGERS: dict[Bad, Callable[[Issued], Issued]] = {
@@ -199,6 +266,23 @@ _FORGERS: dict[Bad, Callable[[Issued], Issued]] = {
     Bad.CONTROL_CHARACTER_IN_URI: lambda ca: forge(ca, uris=[GOOD_URI + "\n"]),
     Bad.CONTROL_CHARACTER_IN_SUBJECT: lambda ca: forge(ca, common_name="demo\n\x1b[2J\x00"),
     Bad.FOREIGN_TRUST_DOMAIN: lambda ca: forge(ca, uris=["spiffe://elsewhere.example/source/demo"]),
+    Bad.SELF_SIGNED: lambda ca: _self_signed(),
+    Bad.BROKEN_SIGNATURE: _broken_signature,
+    Bad.SIGNED_BY_CLIENT: lambda ca: _below(forge(ca)),
+    Bad.SUB_AUTHORITY: lambda ca: _below(forge(ca, is_ca=True, signs=True, usages=[])),
+    Bad.UNKNOWN_CRITICAL_EXTENSION: lambda ca: forge(ca, extensions=[_unknown_extension()]),
+    Bad.EMAIL_ONLY: lambda ca: forge(ca, usages=[ExtendedKeyUsageOID.EMAIL_PROTECTION]),
+    Bad.ESCAPE_IN_SUBJECT: lambda ca: forge(ca, common_name="demo\x1b[2J"),
+    Bad.NUL_IN_SUBJECT: lambda ca: forge(ca, common_name="demo\x00admin"),
+    Bad.DOT_SEGMENT: lambda ca: forge(ca, uris=["spiffe://stream-server.local/source/../admin/demo"]),
+    Bad.EMPTY_PATH: lambda ca: forge(ca, uris=["spiffe://stream-server.local"]),
+    Bad.TRAILING_SLASH: lambda ca: forge(ca, uris=[GOOD_URI + "/"]),
+    Bad.QUERY_IN_URI: lambda ca: forge(ca, uris=[GOOD_URI + "?role=admin"]),
+    Bad.PORT_IN_URI: lambda ca: forge(ca, uris=["spiffe://stream-server.local:443/source/demo"]),
+    Bad.CAPITALS_IN_TRUST_DOMAIN: lambda ca: forge(ca, uris=["spiffe://Stream-Server.local/source/demo"]),
+    Bad.URI_TOO_LONG: lambda ca: forge(ca, uris=[GOOD_URI + "/demo" * 500]),
+    Bad.MAY_SIGN: lambda ca: forge(ca, signs=True),
+    Bad.UNKNOWN_ROLE: lambda ca: forge(ca, uris=["spiffe://stream-server.local/operator/demo"]),
 }
 
 
