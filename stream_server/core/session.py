@@ -21,7 +21,6 @@ A session is told what happened and answers with the actions to perform, in orde
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import assert_never
 
@@ -29,10 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
+from stream_server.core.acks import AckClock
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.endpointing import segmenter_config
+from stream_server.core.finals import FinalQueue, Mark, PendingFinal
 from stream_server.core.hops import FrameTimes, Hops
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
@@ -79,10 +80,6 @@ FLUSHES_MAX = 64
 """Unanswered flushes after which the socket is left unread: they carry no audio that would bound them."""
 LAG_INTERVAL_S = 1.0
 """A client that sends faster than real time would otherwise get one lag event per segment."""
-ACK_INTERVAL_S = 1.0
-"""Between acks at real time; a client keeps about so much audio and what is under way."""
-ACK_AUDIO_S = 5.0
-"""Audio after which an ack comes at once, for clients that send faster than real time."""
 
 
 class State(Enum):
@@ -111,17 +108,6 @@ _COMPLAINT = {
 }
 
 
-@dataclass(slots=True)
-class _PendingFinal:
-    """A closed segment whose text is on its way, or waits for those before it."""
-
-    segment: int
-    start: int
-    end: int
-    utterance_end: bool
-    result: DecodeResult | None = None
-
-
 class Session:
     """One client's stream.
 
@@ -145,8 +131,7 @@ class Session:
         self._n_scored = 0
         self._marks: deque[tuple[int, Flush | Finish, float]] = deque()
         """Frame, mark, and when it came."""
-        self._flushes: deque[int] = deque()
-        self._pending: deque[_PendingFinal] = deque()
+        self._finals = FinalQueue()
         self._caption = SegmentCaption()
         self._draft: tuple[int, ...] = ()
         self._n_segments = 0
@@ -156,8 +141,7 @@ class Session:
         self._n_durable = 0
         self._last_input_s = now_s
         self._lag_s = -LAG_INTERVAL_S
-        self._n_acked = 0
-        self._acked_s = now_s
+        self._acks = AckClock(now_s)
         self._n_flushes = 0
         self._is_detached = False
         self._ending_s: float | None = None
@@ -173,12 +157,14 @@ class Session:
     def wants_audio(self) -> bool:
         """Whether the socket should be read; False is back-pressure."""
         has_caught_up = self.behind_samples <= self._settings.limits.ahead_s * SAMPLE_RATE_HZ
-        return has_caught_up and len(self._marks) + len(self._flushes) < FLUSHES_MAX
+        return has_caught_up and len(self._marks) + self._finals.n_marks < FLUSHES_MAX
 
     @property
     def behind_samples(self) -> int:
         """Samples received and not yet decoded, at 16 kHz."""
-        decoded = self._pending[0].start if self._pending else self._n_scored * FRAME_SAMPLES
+        decoded = self._finals.start
+        if decoded is None:
+            decoded = self._n_scored * FRAME_SAMPLES
         return max(0, self._audio.end - decoded)
 
     @property
@@ -242,11 +228,8 @@ class Session:
             raise UnreadableJob(result.problem)
         if not result.final:
             return self._receive_partial(result)
-        for pending in self._pending:
-            if pending.segment == result.segment and pending.result is None:
-                pending.result = result
-                return self._deliver(now_s)
-        raise AssertionError(f"no final is awaited for segment {result.segment}")
+        self._finals.resolve(result)
+        return self._deliver()
 
     def receive_undecodable(self, job: DecodeJob, now_s: float) -> list[Action]:
         """Take note that a final has no text: the client is warned, and the stream goes on."""
@@ -299,11 +282,12 @@ class Session:
         """Another connection takes over; the first thing it is told is where it stands."""
         assert self._decoder is not None, "only a session that has started can be resumed"
         self._is_detached = False
-        self._last_input_s = self._acked_s = now_s
+        self._last_input_s = now_s
         self._decoder.drop_split()
-        self._n_acked = self._decoder.n_samples
+        n_samples = self._decoder.n_samples
+        self._acks.note(n_samples, now_s)
         closing = self.state is not State.STREAMING
-        return [self._send(Resumed(self.id, self._n_acked, self._n_flushes, closing))]
+        return [self._send(Resumed(self.id, n_samples, self._n_flushes, closing))]
 
     def disconnect(self) -> None:
         """The connection is gone for good: nothing more can be delivered."""
@@ -342,13 +326,11 @@ class Session:
         if self._decoder is None or self._is_detached or not self._settings.limits.resume_s:
             return []
         assert self._start is not None
-        n_samples = self._decoder.n_samples - self._n_acked
-        is_much = n_samples >= ACK_AUDIO_S * self._start.audio.sample_rate_hz
-        if not n_samples or not (is_much or now_s - self._acked_s >= ACK_INTERVAL_S):
+        n_samples = self._decoder.n_samples
+        if not self._acks.is_due(n_samples, self._start.audio.sample_rate_hz, now_s):
             return []
-        self._n_acked = self._decoder.n_samples
-        self._acked_s = now_s
-        return [self._send(Ack(self._n_acked))]
+        self._acks.note(n_samples, now_s)
+        return [self._send(Ack(n_samples))]
 
     def _take_samples(self, samples: NDArray[np.int16], now_s: float) -> list[Action]:
         self._audio.append(samples)
@@ -391,10 +373,10 @@ class Session:
             _, mark, self._heard_s = self._marks.popleft()
             if isinstance(mark, Flush):
                 actions += self._follow(self._segmenter.flush(), now_s)
-                self._flushes.append(self._n_segments)
+                self._finals.mark(self._n_segments)
             else:
                 actions += self._follow(self._segmenter.finish(), now_s)
-            actions += self._deliver(now_s)
+            actions += self._deliver()
         return actions
 
     def _follow(self, events: Sequence[SegmentEvent], now_s: float) -> list[Action]:
@@ -425,7 +407,7 @@ class Session:
     def _ask_final(self, event: SegmentClosed, now_s: float) -> Action:
         start, end = self._bounds(event.start_frame, event.end_frame)
         job = self._job(event.segment, start, end, now_s, final=True)
-        self._pending.append(_PendingFinal(event.segment, start, end, event.utterance_end))
+        self._finals.append(PendingFinal(event.segment, start, end, event.utterance_end))
         self._n_segments = event.segment + 1
         self._caption = SegmentCaption()
         self._draft = ()
@@ -466,21 +448,17 @@ class Session:
         partial = Partial(result.segment, revision, result.start, result.end, text, stable, result.hops)
         return [self._send(partial)]
 
-    def _deliver(self, now_s: float) -> list[Action]:
+    def _deliver(self) -> list[Action]:
         """Send finals, in order, and what waited for them."""
         actions: list[Action] = []
-        while True:
-            first = self._pending[0] if self._pending else None
-            if self._flushes and (first is None or self._flushes[0] <= first.segment):
-                self._flushes.popleft()
+        for ready in self._finals.pop_ready():
+            if isinstance(ready, Mark):
                 actions.append(self._durable(Flushed()))
-            elif first is not None and first.result is not None:
-                self._pending.popleft()
-                actions.append(self._final(first, first.result))
             else:
-                return actions + self._close_if_done()
+                actions.append(self._final(*ready))
+        return actions + self._close_if_done()
 
-    def _final(self, pending: _PendingFinal, result: DecodeResult) -> Action:
+    def _final(self, pending: PendingFinal, result: DecodeResult) -> Action:
         return self._durable(
             Final(
                 segment=pending.segment,
@@ -494,7 +472,7 @@ class Session:
         )
 
     def _close_if_done(self) -> list[Action]:
-        if self.state is not State.ENDING or self._pending or self._marks:
+        if self.state is not State.ENDING or len(self._finals) or self._marks:
             return []
         if self._error is not None:
             return self.fail(self._error)
