@@ -23,6 +23,7 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {string | null} [language] Code such as `"de"`; null lets the model decide.
  * @property {"transcribe" | "translate"} [task]
  * @property {boolean} [partials]
+ * @property {boolean} [words] Whether finals tell when each word was said; where `started.features` has it.
  * @property {boolean} [trace] Whether finals tell where the time went.
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
@@ -63,7 +64,8 @@ export const MESSAGE_BYTES_MAX = 65_536;
  *   end: number, text: string, stable: number }} Partial
  * @typedef {{ type: "final", event: number, source?: string, speaker?: string, time?: number,
  *   segment: number, start: number, end: number, text: string, language: string | null,
- *   utterance_end: boolean }} Final
+ *   words?: Word[] | null, utterance_end: boolean }} Final
+ * @typedef {{ text: string, start: number, end: number }} Word Joined, the texts of all words are the final's.
  * @typedef {{ type: "flushed", event: number }} Flushed
  * @typedef {{ type: "ack", samples: number }} Ack
  * @typedef {{ type: "lag", behind: number }} Lag
@@ -98,6 +100,8 @@ const number = (value) => typeof value === "number" && Number.isFinite(value);
 const count = (value) => Number.isSafeInteger(value) && /** @type {number} */ (value) >= 0;
 /** @type {(check: Check) => Check} */
 const orNull = (check) => (value) => value === null || check(value);
+/** @type {(check: Check) => Check} */
+const maybe = (check) => (value) => value === undefined || check(value);
 /** @type {(...allowed: unknown[]) => Check} */
 const oneOf = (...allowed) => (value) => allowed.includes(value);
 /** @type {(low: number, high: number) => Check} */
@@ -190,6 +194,7 @@ const SERVER = {
     end: number,
     text,
     language: orNull(text),
+    words: maybe(orNull(listOf(record({ text, start: number, end: number })))),
     utterance_end: flag,
   },
   flushed: { event: count },

@@ -280,7 +280,7 @@ class App:
         settings = SessionSettings(
             model=facts,
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
-            features=("rooms", "resume") if limits.resume_s else ("rooms",),
+            features=("rooms", *(("resume",) if limits.resume_s else ()), *facts.features),
             segmenter=self._config.segments.segmenter(),
             partial_frames=round(self._config.engine.partial_ms / 32),
         )

@@ -64,6 +64,7 @@ async def connect(
     room: str | None = None,
     speaker: str | None = None,
     endpointing: schema.EndpointingObject | None = None,
+    words: bool = False,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -87,6 +88,7 @@ async def connect(
         room: Publish the captions in this room as well.
         speaker: Under this name; None takes the certificate's.
         endpointing: Where utterances end; None leaves it to the server.
+        words: Whether finals tell when each word was said; not every model can.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -107,6 +109,7 @@ async def connect(
         room=room,
         speaker=speaker,
         endpointing=endpointing,
+        words=words,
     )
     link, (_, first) = await open_link(url, tls, start, open_timeout_s)
     try:

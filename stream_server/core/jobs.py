@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from stream_server.core.hops import Hops
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.messages import SessionId, Task, Word
 
 WINDOW_SAMPLES_MAX = 30 * 16_000
 """What official checkpoints were trained on, and the longest window of any."""
@@ -28,16 +28,6 @@ class GuardRule(StrEnum):
     RATE = "rate"
     LENGTH = "length"
     LOGPROB = "logprob"
-
-
-@dataclass(frozen=True, slots=True)
-class Word:
-    """When a word was said; positions in the session, samples."""
-
-    text: str = field(repr=False)
-    """With its punctuation, and with the space before it, if there is one: the words joined are the text."""
-    start: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)

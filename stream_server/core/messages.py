@@ -24,6 +24,16 @@ class Task(Enum):
     """Into English, whatever is spoken."""
 
 
+@dataclass(frozen=True, slots=True)
+class Word:
+    """When a word was said; positions in the session, samples."""
+
+    text: str = field(repr=False)
+    """With its punctuation, and with the space before it, if there is one: the words joined are the text."""
+    start: int
+    end: int
+
+
 # ---------------------------------------------------------------- client → session
 
 
@@ -44,6 +54,8 @@ class Start:
     """Under this name; None leaves it to the owner of the session."""
     endpointing: Endpointing | None = None
     """Where utterances end; None leaves it to the server."""
+    words: bool = False
+    """Whether finals tell when each word was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +151,8 @@ class Final:
     language: str | None
     utterance_end: bool
     """The speaker paused, or the audio was flushed or finished."""
+    words: tuple[Word, ...] | None = None
+    """Of the text; None unless the client asked."""
     hops: Hops | None = field(default=None, compare=False, repr=False)
 
 

@@ -56,7 +56,6 @@ from stream_server.core.messages import (
     SpeechStarted,
     Start,
     Started,
-    Task,
     Transient,
     Warned,
 )
@@ -296,18 +295,15 @@ class Session:
     # ------------------------------------------------------------ messages
 
     def _receive_start(self, message: Start, now_s: float) -> list[Action]:
-        model = self._settings.model
-        if message.language is not None and message.language not in model.languages:
-            known = ", ".join(sorted(model.languages))
-            return self.end(NotSupported(f"model {model.name} reads these languages: {known}"), now_s)
-        if message.task is Task.TRANSLATE and not model.can_translate:
-            return self.end(NotSupported(f"model {model.name} cannot translate"), now_s)
+        refusal = self._settings.model.refusal(message.language, message.task, words=message.words)
+        if refusal is not None:
+            return self.end(NotSupported(refusal), now_s)
         self._start = message
         self._segmenter = Segmenter(segmenter_config(self._settings.segmenter, message.endpointing))
         self._decoder = AudioDecoder(message.audio)
         self.state = State.STREAMING
         settings = self._settings
-        return [self._durable(Started(self.id, model.name, settings.limits, settings.features))]
+        return [self._durable(Started(self.id, settings.model.name, settings.limits, settings.features))]
 
     def _receive_audio(self, message: Audio, now_s: float) -> list[Action]:
         assert self._decoder is not None
@@ -432,6 +428,7 @@ class Session:
             tier=self._settings.tier,
             hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
             draft=self._draft,
+            word_times=final and self._start.words,
         )
 
     # ------------------------------------------------------------ results
@@ -459,6 +456,7 @@ class Session:
         return actions + self._close_if_done()
 
     def _final(self, pending: PendingFinal, result: DecodeResult) -> Action:
+        assert self._start is not None
         return self._durable(
             Final(
                 segment=pending.segment,
@@ -468,6 +466,7 @@ class Session:
                 language=result.language,
                 utterance_end=pending.utterance_end,
                 hops=result.hops,
+                words=result.words if self._start.words else None,
             )
         )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stream_server.core.messages import Limits
+from stream_server.core.messages import Limits, Task
 from vad.config import SegmenterConfig
 
 
@@ -14,6 +14,26 @@ class ModelFacts:
     languages: frozenset[str]
     """Codes it can read."""
     can_translate: bool
+    can_time_words: bool = False
+    """Its manifest says which heads of its attention align text and audio."""
+
+    def refusal(self, language: str | None, task: Task, *, words: bool) -> str | None:
+        """Why the model cannot do what a client asks of it; None if it can."""
+        if language is not None and language not in self.languages:
+            return f"model {self.name} reads these languages: {', '.join(sorted(self.languages))}"
+        if task is Task.TRANSLATE and not self.can_translate:
+            return f"model {self.name} cannot translate"
+        if words and not self.can_time_words:
+            return (
+                f"model {self.name} cannot tell when words were said, since its manifest names no "
+                "alignment_heads; leave start.words out, or have the server run another model"
+            )
+        return None
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Optional parts of the protocol that the model makes possible."""
+        return ("words",) if self.can_time_words else ()
 
 
 @dataclass(frozen=True, slots=True)

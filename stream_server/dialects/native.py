@@ -1,5 +1,6 @@
 """``captions.v1`` on the wire to and from the messages of ``core``; the schema is ``schema.py``."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TypeVar, assert_never
 
@@ -31,6 +32,7 @@ from stream_server.core.messages import (
     Started,
     Task,
     Warned,
+    Word,
 )
 from stream_server.core.room_messages import (
     ROOM_RULE,
@@ -114,8 +116,8 @@ def _to_core(message: schema.ClientText) -> ClientMessage | Resume:
 
 
 def _start(message: schema.StartMessage) -> Start:
-    for name in ("words", "hotwords", "prompt"):
-        if getattr(message, name) not in (None, False):
+    for name in ("hotwords", "prompt"):
+        if getattr(message, name) is not None:
             raise NotSupported(f"start.{name} is reserved and not offered by this server; leave it out")
     audio = AudioFormat(
         _member(Encoding, message.encoding, "encoding"), message.sample_rate, message.channels
@@ -134,6 +136,7 @@ def _start(message: schema.StartMessage) -> Start:
         room=message.room,
         speaker=message.speaker,
         endpointing=_endpointing(message.endpointing),
+        words=message.words,
     )
 
 
@@ -221,6 +224,7 @@ def _durable_to_wire(event: Durable, seq: int, number: int, trace: Budget | None
                 end=seconds(event.end),
                 text=event.text,
                 language=event.language,
+                words=_words(event.words),
                 utterance_end=event.utterance_end,
                 trace=_trace(trace),
             )
@@ -251,6 +255,14 @@ def _started(event: Started, seq: int, number: int) -> schema.StartedEvent:
         limits=limits,
         features=list(event.features),
     )
+
+
+def _words(words: Sequence[Word] | None) -> list[schema.WordObject] | None:
+    if words is None:
+        return None
+    return [
+        schema.WordObject(text=word.text, start=seconds(word.start), end=seconds(word.end)) for word in words
+    ]
 
 
 def _trace(budget: Budget | None) -> schema.TraceObject | msgspec.UnsetType:

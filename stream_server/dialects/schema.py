@@ -58,7 +58,7 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     trace: bool = False
     """Whether `partial` and `final` tell where the time went."""
     words: bool = False
-    """Reserved: word times in finals."""
+    """Whether `final` tells when each word was said; offered where `started.features` has `words`."""
     room: str | None = None
     """Publish the captions in the room of this name."""
     speaker: str | None = None
@@ -181,6 +181,17 @@ class PartialEvent(ServerStruct, frozen=True, kw_only=True, tag="partial"):
     """Where the time went; only when `start` asked for it."""
 
 
+class WordObject(msgspec.Struct, frozen=True, kw_only=True):
+    """One word of a final. The `text` of all of them joined is the final's."""
+
+    text: str
+    """With its punctuation, and with the space before it, if there is one."""
+    start: float
+    """Where it begins, in seconds."""
+    end: float
+    """Where it ends, in seconds."""
+
+
 class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
     """What a segment said: exactly one for each segment; its text may be empty."""
 
@@ -194,8 +205,8 @@ class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
     """What it says."""
     language: str | None
     """Language the text is in, when the model tells."""
-    words: list[dict[str, object]] | None = None
-    """Reserved: null."""
+    words: list[WordObject] | None = None
+    """When each word of the text was said; null unless `start` asked for it."""
     utterance_end: bool
     """True when the speaker paused after it; false when running speech was cut."""
     trace: TraceObject | msgspec.UnsetType = msgspec.UNSET

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.core.messages import Word
 from stream_server.core.settings import ModelFacts
 from vad.audio import FRAME_SAMPLES
 from vad.states import SlotArray, VadStates
@@ -110,7 +111,7 @@ class FakeTranscriber:
     """Writes the numbers it finds; of tagged frames their ranges."""
 
     def __init__(self) -> None:
-        self.facts = ModelFacts("fake", frozenset({"en"}), can_translate=False)
+        self.facts = ModelFacts("fake", frozenset({"en"}), can_translate=False, can_time_words=True)
 
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
         """One result for each job, in their order."""
@@ -129,4 +130,17 @@ def _read(job: DecodeJob, now_s: float) -> DecodeResult:
     numbers = read_numbers(samples)
     if not numbers:
         return job.answered(text=ranges_text(read_tags(samples)), language="en", now_s=now_s)
-    return job.answered(text=" ".join(map(str, numbers)), language="en", now_s=now_s, tokens=tuple(numbers))
+    text = " ".join(map(str, numbers))
+    words = _time_numbers(job, samples) if job.word_times else ()
+    return job.answered(text=text, language="en", now_s=now_s, tokens=tuple(numbers), words=words)
+
+
+def _time_numbers(job: DecodeJob, samples: NDArray[np.int16]) -> tuple[Word, ...]:
+    """Each number at its frame."""
+    words: list[Word] = []
+    for first in range(0, len(samples), FRAME_SAMPLES):
+        frame = samples[first : first + FRAME_SAMPLES]
+        for number in read_numbers(frame):
+            start = job.start + first
+            words.append(Word(f" {number}" if words else str(number), start, start + len(frame)))
+    return tuple(words)

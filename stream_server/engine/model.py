@@ -116,4 +116,9 @@ def facts_of(manifest: Manifest) -> ModelFacts:
     """What sessions must know of a model."""
     n_languages = manifest.dims.n_vocab - 51_765 - 1 if manifest.multilingual else 0
     languages = list(LANGUAGES)[:n_languages] if manifest.multilingual else [manifest.language or "en"]
-    return ModelFacts(manifest.id, frozenset(languages), can_translate=manifest.multilingual)
+    return ModelFacts(
+        manifest.id,
+        frozenset(languages),
+        can_translate=manifest.multilingual,
+        can_time_words=manifest.alignment_heads is not None,
+    )

@@ -3,6 +3,7 @@
 import time
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.core.hops import Hops
-from stream_server.core.jobs import Batch, DecodeJob, DecodeResult, Word
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.core.messages import SessionId, Task, Word
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.alignment import POSITION_S, TimedWord
 from stream_server.engine.decoder import GreedyDecoder
@@ -102,7 +103,7 @@ class WhisperTranscriber:
             [min(features.shape[1], jobs[i].n_samples // POSITION_SAMPLES) for i in rows],
         )
         return {
-            i: tuple(_word(jobs[i], word) for word in words) for i, words in zip(rows, timed, strict=True)
+            i: _words(jobs[i], words, readings[i].decoded.text) for i, words in zip(rows, timed, strict=True)
         }
 
     def _request(self, job: DecodeJob) -> Request:
@@ -122,9 +123,17 @@ class WhisperTranscriber:
         return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final)
 
 
-def _word(job: DecodeJob, word: TimedWord) -> Word:
-    start, end = (job.start + round(bound * SAMPLE_RATE_HZ) for bound in (word.start_s, word.end_s))
-    return Word(word.text, start, end)
+def _words(job: DecodeJob, timed: Sequence[TimedWord], text: str) -> tuple[Word, ...]:
+    """Words whose texts joined are ``text``, which begins without a space and may end within a token."""
+    words: list[Word] = []
+    n_left = len(text)
+    for word in timed:
+        said = (word.text if words else word.text.lstrip())[:n_left]
+        if said:
+            start, end = (job.start + round(bound * SAMPLE_RATE_HZ) for bound in (word.start_s, word.end_s))
+            words.append(Word(said, start, end))
+            n_left -= len(said)
+    return tuple(words)
 
 
 def _answer(job: DecodeJob, reading: Reading, words: tuple[Word, ...], now_s: float) -> DecodeResult:

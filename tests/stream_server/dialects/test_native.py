@@ -62,6 +62,7 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         "task": message.task.value,
         "partials": message.partials,
         **({"trace": True} if message.trace else {}),
+        **({"words": True} if message.words else {}),
         "room": message.room,
         "speaker": message.speaker,
         "endpointing": None if message.endpointing is None else dataclasses.asdict(message.endpointing),
@@ -78,6 +79,8 @@ def core_event(written: dict[str, Any]) -> ServerEvent:
         case "Failed":
             return Failed(ERRORS[values["code"]](values["message"]))
         case kind:
+            if values.get("words") is not None:
+                values["words"] = tuple(messages.Word(**word) for word in values["words"])
             event: ServerEvent = getattr(messages, kind)(**values)
             return event
 
@@ -290,6 +293,9 @@ def _strategies(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[Any
             chosen[name] = st.just(msgspec.UNSET) | st.builds(schema.TraceObject, **hops)
         elif kind == schema.EndpointingObject | None:
             chosen[name] = st.none() | st.builds(schema.EndpointingObject, preset=st.none() | st.text())
+        elif kind == list[schema.WordObject] | None:
+            word = st.builds(schema.WordObject, text=st.text(), start=st.floats(0, 9), end=st.floats(0, 9))
+            chosen[name] = st.none() | st.lists(word, max_size=3)
         elif kind == str | None:
             chosen[name] = st.none() | st.text()
         elif kind in (list[str], list[str] | None):

@@ -126,7 +126,7 @@ def test_words_of_the_recordings_come_in_order_inside_the_window_and_in_the_sess
     for result in results:
         if not result.words:
             continue
-        assert "".join(word.text for word in result.words).strip() == result.text
+        assert "".join(word.text for word in result.words) == result.text
         bounds = [bound for word in result.words for bound in (word.start, word.end)]
         assert bounds == sorted(bounds)
         assert result.start <= bounds[0]

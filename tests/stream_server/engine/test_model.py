@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import models
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -211,3 +212,10 @@ def test_cuda_asked_for_where_there_is_none_is_an_error_that_says_what_to_set() 
 def test_an_unknown_device_is_refused(name: str) -> None:
     with pytest.raises(ModelError, match="must be auto, cpu or cuda"):
         choose_device(name)
+
+
+def test_facts_say_that_words_can_be_timed_where_the_manifest_names_alignment_heads() -> None:
+    manifest = read_manifest(embedded_model())
+    untimed = msgspec.structs.replace(manifest, alignment_heads=None)
+    timed = msgspec.structs.replace(manifest, alignment_heads="ABzY8")
+    assert [facts_of(known).can_time_words for known in (untimed, timed)] == [False, True]

@@ -133,7 +133,9 @@ def job(number: int, session: str = "one", *, revision: int = 1, final: bool = T
 def test_a_started_engine_knows_its_model_and_a_stopped_one_leaves_nothing(run: Run) -> None:
     async def main() -> None:
         harness = Harness()
-        assert await harness.engine.start() == ModelFacts("fake", frozenset({"en"}), can_translate=False)
+        assert await harness.engine.start() == ModelFacts(
+            "fake", frozenset({"en"}), can_translate=False, can_time_words=True
+        )
         assert len(workers()) == 1
         await harness.engine.stop()
         assert (workers(), engine_threads(), harness.events) == ([], [], [])
