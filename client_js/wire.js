@@ -24,6 +24,7 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {"transcribe" | "translate"} [task]
  * @property {boolean} [partials]
  * @property {boolean} [words] Whether finals tell when each word was said; where `started.features` has it.
+ * @property {boolean | null} [context] Whether finals are read on from those before; null leaves it to the server.
  * @property {boolean} [trace] Whether finals tell where the time went.
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
@@ -147,6 +148,7 @@ const CLIENT = {
     task: oneOf("transcribe", "translate"),
     partials: flag,
     words: flag,
+    context: orNull(flag),
     trace: flag,
     room: orNull(room),
     speaker: orNull(speaker),

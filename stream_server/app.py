@@ -282,6 +282,7 @@ class App:
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
             features=("rooms", *(("resume",) if limits.resume_s else ()), *facts.features),
             segmenter=self._config.segments.segmenter(),
+            context=self._config.engine.context,
             partial_frames=round(self._config.engine.partial_ms / 32),
         )
         return Hub(

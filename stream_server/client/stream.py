@@ -65,6 +65,7 @@ async def connect(
     speaker: str | None = None,
     endpointing: schema.EndpointingObject | None = None,
     words: bool = False,
+    context: bool | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -89,6 +90,7 @@ async def connect(
         speaker: Under this name; None takes the certificate's.
         endpointing: Where utterances end; None leaves it to the server.
         words: Whether finals tell when each word was said; not every model can.
+        context: Whether each final is read on from those before; None leaves it to the server.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -110,6 +112,7 @@ async def connect(
         speaker=speaker,
         endpointing=endpointing,
         words=words,
+        context=context,
     )
     link, (_, first) = await open_link(url, tls, start, open_timeout_s)
     try:

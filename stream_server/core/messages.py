@@ -56,6 +56,8 @@ class Start:
     """Where utterances end; None leaves it to the server."""
     words: bool = False
     """Whether finals tell when each word was said."""
+    context: bool | None = None
+    """Whether each final is read on from those before; None leaves it to the server."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ A session is told what happened and answers with the actions to perform, in orde
 3. Every segment that closes gives one job for a final; finals leave in the order of their segments,
    whatever order results come in. A partial is asked for when the open segment has grown by
    ``partial_frames`` and the one before has come back, so its cadence follows the engine. Each carries
-   the tokens of the last partial of its segment as a draft, which spares the engine work.
+   the tokens of the last partial of its segment as a draft, which spares the engine work. With context
+   the finals are decoded one after the other, see ``core.context``.
 4. A session that ends, well or not, first delivers the finals of what it accepted: a client's mistake
    loses nothing. Only a dead engine, a client that does not read and a bug of ours end it at once.
 5. Whatever was received is safe from a lost connection: ``Ack`` tells how much that is. A session whose
@@ -32,6 +33,7 @@ from stream_server.core.acks import AckClock
 from stream_server.core.actions import Action, Close, Score, Send, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.captions import SegmentCaption
+from stream_server.core.context import Context
 from stream_server.core.endpointing import segmenter_config
 from stream_server.core.finals import FinalQueue, Mark, PendingFinal
 from stream_server.core.hops import FrameTimes, Hops
@@ -131,6 +133,7 @@ class Session:
         self._marks: deque[tuple[int, Flush | Finish, float]] = deque()
         """Frame, mark, and when it came."""
         self._finals = FinalQueue()
+        self._context: Context | None = None
         self._caption = SegmentCaption()
         self._draft: tuple[int, ...] = ()
         self._n_segments = 0
@@ -228,7 +231,8 @@ class Session:
         if not result.final:
             return self._receive_partial(result)
         self._finals.resolve(result)
-        return self._deliver()
+        further = self._context.take(result) if self._context is not None else []
+        return [*map(Submit, further), *self._deliver()]
 
     def receive_undecodable(self, job: DecodeJob, now_s: float) -> list[Action]:
         """Take note that a final has no text: the client is warned, and the stream goes on."""
@@ -295,12 +299,14 @@ class Session:
     # ------------------------------------------------------------ messages
 
     def _receive_start(self, message: Start, now_s: float) -> list[Action]:
-        refusal = self._settings.model.refusal(message.language, message.task, words=message.words)
+        refusal = self._settings.model.refusal(message)
         if refusal is not None:
             return self.end(NotSupported(refusal), now_s)
         self._start = message
         self._segmenter = Segmenter(segmenter_config(self._settings.segmenter, message.endpointing))
         self._decoder = AudioDecoder(message.audio)
+        wants_context = self._settings.context if message.context is None else message.context
+        self._context = Context() if wants_context and self._settings.model.reads_prompts else None
         self.state = State.STREAMING
         settings = self._settings
         return [self._durable(Started(self.id, settings.model.name, settings.limits, settings.features))]
@@ -384,7 +390,7 @@ class Session:
                 case SegmentGrew():
                     actions += self._ask_partial(event, now_s)
                 case SegmentClosed():
-                    actions.append(self._ask_final(event, now_s))
+                    actions += self._ask_final(event, now_s)
                 case _:
                     assert_never(event)
         return actions
@@ -400,7 +406,7 @@ class Session:
         start, end = self._bounds(event.start_frame, event.end_frame)
         return [Submit(self._job(event.segment, start, end, now_s, final=False))]
 
-    def _ask_final(self, event: SegmentClosed, now_s: float) -> Action:
+    def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Action]:
         start, end = self._bounds(event.start_frame, event.end_frame)
         job = self._job(event.segment, start, end, now_s, final=True)
         self._finals.append(PendingFinal(event.segment, start, end, event.utterance_end))
@@ -408,7 +414,7 @@ class Session:
         self._caption = SegmentCaption()
         self._draft = ()
         self._partial_out = False
-        return Submit(job)
+        return list(map(Submit, [job] if self._context is None else self._context.offer(job)))
 
     def _bounds(self, start_frame: int, end_frame: int) -> tuple[int, int]:
         """Frames to samples; the last frame of a stream may be padded beyond what was received."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stream_server.core.messages import Limits, Task
+from stream_server.core.messages import Limits, Start, Task
 from vad.config import SegmenterConfig
 
 
@@ -16,24 +16,32 @@ class ModelFacts:
     can_translate: bool
     can_time_words: bool = False
     """Its manifest says which heads of its attention align text and audio."""
+    reads_prompts: bool = False
+    """It was trained to read on from the text before."""
 
-    def refusal(self, language: str | None, task: Task, *, words: bool) -> str | None:
+    def refusal(self, start: Start) -> str | None:
         """Why the model cannot do what a client asks of it; None if it can."""
-        if language is not None and language not in self.languages:
+        if start.language is not None and start.language not in self.languages:
             return f"model {self.name} reads these languages: {', '.join(sorted(self.languages))}"
-        if task is Task.TRANSLATE and not self.can_translate:
+        if start.task is Task.TRANSLATE and not self.can_translate:
             return f"model {self.name} cannot translate"
-        if words and not self.can_time_words:
+        if start.words and not self.can_time_words:
             return (
                 f"model {self.name} cannot tell when words were said, since its manifest names no "
                 "alignment_heads; leave start.words out, or have the server run another model"
+            )
+        if start.context and not self.reads_prompts:
+            return (
+                f"model {self.name} was not trained to read on from the text before, as prompts in its "
+                "manifest says; leave start.context out"
             )
         return None
 
     @property
     def features(self) -> tuple[str, ...]:
         """Optional parts of the protocol that the model makes possible."""
-        return ("words",) if self.can_time_words else ()
+        offered = {"words": self.can_time_words, "context": self.reads_prompts}
+        return tuple(name for name, is_offered in offered.items() if is_offered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +56,7 @@ class SessionSettings:
     tier: str = "live"
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
+    context: bool = True
+    """Whether finals are read on from those before, for clients that leave it to the server."""
     error_drain_s: float = 10.0
     """How long a session that ends by an error waits for its last finals."""

@@ -137,6 +137,7 @@ def _start(message: schema.StartMessage) -> Start:
         speaker=message.speaker,
         endpointing=_endpointing(message.endpointing),
         words=message.words,
+        context=message.context,
     )
 
 

@@ -59,6 +59,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """Whether `partial` and `final` tell where the time went."""
     words: bool = False
     """Whether `final` tells when each word was said; offered where `started.features` has `words`."""
+    context: bool | None = None
+    """Whether each `final` is read on from the text of those before; null leaves it to the server."""
     room: str | None = None
     """Publish the captions in the room of this name."""
     speaker: str | None = None

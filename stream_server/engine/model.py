@@ -121,4 +121,5 @@ def facts_of(manifest: Manifest) -> ModelFacts:
         frozenset(languages),
         can_translate=manifest.multilingual,
         can_time_words=manifest.alignment_heads is not None,
+        reads_prompts=manifest.prompts,
     )

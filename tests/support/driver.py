@@ -51,6 +51,8 @@ SETTINGS = SessionSettings(
 )
 RESUMABLE = dataclasses.replace(SETTINGS, limits=dataclasses.replace(LIMITS, resume_s=45.0))
 """Sessions outlive their connections, and acks say how much is safe."""
+READING_ON = dataclasses.replace(SETTINGS, model=dataclasses.replace(SETTINGS.model, reads_prompts=True))
+"""The model reads on from the text before."""
 START = Start(AudioFormat())
 
 E = TypeVar("E")

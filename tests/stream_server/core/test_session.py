@@ -67,6 +67,7 @@ def test_start_is_answered_with_session_model_limits_and_features() -> None:
         (Start(AudioFormat(), language="fr"), NotSupported, "de, en"),
         (Start(AudioFormat(), language=""), NotSupported, "de, en"),
         (Start(AudioFormat(), task=Task.TRANSLATE), NotSupported, "translate"),
+        (Start(AudioFormat(), context=True), NotSupported, "leave start.context out"),
         (Start(AudioFormat(), words=True), NotSupported, "names no alignment_heads; leave start.words out"),
         (Audio(b"\0\0"), ProtocolViolation, "start"),
         (Flush(), ProtocolViolation, "start"),

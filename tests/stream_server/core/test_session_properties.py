@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from driver import START, World, as_bytes, check_complete, check_story
+from driver import READING_ON, SETTINGS, START, World, as_bytes, check_complete, check_story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +21,7 @@ from stream_server.core.messages import (
     SpeechStarted,
 )
 from stream_server.core.session import State
+from stream_server.core.settings import SessionSettings
 from stream_server.engine.fake import numbered_speech, read_numbers, silence
 from stream_server.errors import EngineFailed, IdleTimeout, ShuttingDown, StreamError
 
@@ -75,10 +76,11 @@ class Player:
 
     Args:
         polite: Whether the socket is read only while the session wants audio.
+        server: What is the same for all sessions.
     """
 
-    def __init__(self, *, polite: bool) -> None:
-        self.world = World()
+    def __init__(self, *, polite: bool, server: SessionSettings = SETTINGS) -> None:
+        self.world = World(server)
         self.accepted = bytearray()
         self.n_flushes = 0
         self._polite = polite
@@ -148,11 +150,17 @@ class Player:
 
 
 @check
-@given(st.lists(STEPS, min_size=8, max_size=40), ENDS, st.booleans(), st.lists(st.integers(0, 9), max_size=8))
+@given(
+    st.lists(STEPS, min_size=8, max_size=40),
+    ENDS,
+    st.booleans(),
+    st.lists(st.integers(0, 9), max_size=8),
+    st.sampled_from([SETTINGS, READING_ON]),
+)
 def test_every_accepted_frame_is_in_exactly_one_final_however_the_session_ends(
-    steps: list[object], end: str, polite: bool, order: list[int]
+    steps: list[object], end: str, polite: bool, order: list[int], server: SessionSettings
 ) -> None:
-    player = Player(polite=polite)
+    player = Player(polite=polite, server=server)
     world = player.world.start()
     for step in steps:
         player.play(step)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from driver import SETTINGS, START, World, as_bytes
+from driver import READING_ON, SETTINGS, START, World, as_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,4 +87,5 @@ def test_a_final_that_cannot_be_decoded_has_no_words() -> None:
 
 def test_started_says_what_the_model_can() -> None:
     assert TIMED.model.features == ("words",)
+    assert READING_ON.model.features == ("context",)
     assert SETTINGS.model.features == ()

@@ -63,6 +63,7 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         "partials": message.partials,
         **({"trace": True} if message.trace else {}),
         **({"words": True} if message.words else {}),
+        **({} if message.context is None else {"context": message.context}),
         "room": message.room,
         "speaker": message.speaker,
         "endpointing": None if message.endpointing is None else dataclasses.asdict(message.endpointing),
@@ -296,6 +297,8 @@ def _strategies(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[Any
         elif kind == list[schema.WordObject] | None:
             word = st.builds(schema.WordObject, text=st.text(), start=st.floats(0, 9), end=st.floats(0, 9))
             chosen[name] = st.none() | st.lists(word, max_size=3)
+        elif kind == bool | None:
+            chosen[name] = st.none() | st.booleans()
         elif kind == str | None:
             chosen[name] = st.none() | st.text()
         elif kind in (list[str], list[str] | None):

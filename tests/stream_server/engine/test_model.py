@@ -214,6 +214,12 @@ def test_an_unknown_device_is_refused(name: str) -> None:
         choose_device(name)
 
 
+@pytest.mark.parametrize("prompts", [True, False])
+def test_facts_say_whether_the_model_reads_on_from_the_text_before(prompts: bool) -> None:
+    manifest = msgspec.structs.replace(read_manifest(embedded_model()), prompts=prompts)
+    assert facts_of(manifest).reads_prompts == prompts
+
+
 def test_facts_say_that_words_can_be_timed_where_the_manifest_names_alignment_heads() -> None:
     manifest = read_manifest(embedded_model())
     untimed = msgspec.structs.replace(manifest, alignment_heads=None)
