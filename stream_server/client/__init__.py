@@ -12,6 +12,7 @@
 The events are the structs of the protocol's schema, ``stream_server.dialects.schema``.
 """
 
+from stream_server.client.append_only import AppendOnly
 from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
 from stream_server.client.pacing import Pace
 from stream_server.client.reconnect import ConnectionState, Reconnect
@@ -36,6 +37,7 @@ from stream_server.dialects.schema import (
 )
 
 __all__ = [
+    "AppendOnly",
     "CaptionError",
     "CaptionStream",
     "ClientError",
