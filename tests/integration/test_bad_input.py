@@ -26,8 +26,8 @@ MISTAKES: dict[str, tuple[list[Any], str, int]] = {
     "encoding not known": ([{**START, "encoding": "mp3"}], "unsupported_audio", 1003),
     "rate too low": ([{**START, "sample_rate": 4000}], "unsupported_audio", 1003),
     "three channels": ([{**START, "channels": 3}], "unsupported_audio", 1003),
-    "reserved field": ([{**START, "endpointing": "fast"}], "not_supported", 1003),
-    "words": ([{**START, "words": True}], "not_supported", 1003),
+    "reserved field": ([{**START, "hotwords": ["x"]}], "not_supported", 1003),
+    "words that are no boolean": ([{**START, "words": 1}], "protocol_violation", 1002),
     "resume of nothing": ([{"type": "resume", "session": "x", "event": 1}], "unknown_session", 1008),
     "resume after start": (
         [START, SPEECH, {"type": "resume", "session": "x", "event": 1}],
