@@ -1,0 +1,230 @@
+"""Keys that open sealed models: where they are found, and how they wrap a model's data key.
+
+Two kinds. A secret key is 32 bytes, written as 64 hexadecimal digits (``openssl rand -hex 32``); it wraps by
+AES key wrap (RFC 3394, NIST SP 800-38F). An age key pair (https://age-encryption.org/v1) seals with what is
+public, ``age1…``, and opens with the identity, ``AGE-SECRET-KEY-1…``; it needs the extra ``sealed``.
+
+No error of this module holds key material, in its message, its cause or its context.
+"""
+
+import base64
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from stream_server.errors import ModelError
+
+KEY_BYTES = 32
+_FILE_BYTES_MAX = 65_536
+_AGE_SECRET = "AGE-SECRET-KEY-"  # noqa: S105  the beginning of every identity, no secret
+_HOW = (
+    "a key is 64 hexadecimal digits (`openssl rand -hex 32`) or an age identity (`age-keygen`), on a line of "
+    "its own"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """A key that both seals and opens."""
+
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AgeIdentity:
+    """The secret half of an age key pair."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AgeRecipient:
+    """The public half of an age key pair."""
+
+    public: str
+
+
+Key = SecretKey | AgeIdentity
+"""What opens."""
+Lock = SecretKey | AgeRecipient
+"""What seals."""
+
+
+class Slot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A data key, wrapped for one key."""
+
+    kind: str
+    """``secret`` or ``age``."""
+    wrapped: str
+    """base64."""
+
+
+def read_key(reference: str) -> Key:
+    """The key that a reference names.
+
+    Args:
+        reference: ``env:NAME`` for an environment variable, ``credential:NAME`` for a credential that systemd
+            hands over, else the path of a file that its owner alone may read.
+
+    Raises:
+        ModelError: There is no key; names the place, never what lies there.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        text = os.environ.get(name)
+        if text is None:
+            raise ModelError(f"the environment variable {name}, which is to hold the model's key, is not set")
+        return _parse(text, f"the environment variable {name}")
+    if kind == "credential":
+        return _parse_file(_credential(name))
+    path = Path(reference)
+    _check_is_private(path)
+    return _parse_file(path)
+
+
+def read_secret_key(path: Path) -> SecretKey:
+    """The key in a file, to seal with.
+
+    Raises:
+        ModelError: There is none, or it is an age identity, whose public half seals.
+    """
+    key = read_key(str(path))
+    if isinstance(key, AgeIdentity):
+        raise ModelError(
+            f"{path} holds an age identity, which only opens; seal with its public half, "
+            "`--recipient age1…`, which `age-keygen -y` prints"
+        )
+    return key
+
+
+def parse_recipient(text: str) -> AgeRecipient:
+    """Check the public half of an age key pair.
+
+    Raises:
+        ModelError: It is none.
+    """
+    if text.upper().startswith(_AGE_SECRET):
+        raise ModelError("--recipient takes the public half of the pair, age1…, and was given the secret one")
+    pyrage = _age()
+    try:
+        pyrage.x25519.Recipient.from_str(text)
+    except pyrage.RecipientError as exc:
+        raise ModelError(f"{text} is no age recipient ({exc}); `age-keygen -y FILE` prints one") from exc
+    return AgeRecipient(text)
+
+
+def wrap(data_key: bytes, lock: Lock) -> Slot:
+    """Wrap a data key so that only the lock's key can unwrap it."""
+    if isinstance(lock, SecretKey):
+        return _slot("secret", aes_key_wrap(lock.secret, data_key))
+    pyrage = _age()
+    return _slot("age", pyrage.encrypt(data_key, [pyrage.x25519.Recipient.from_str(lock.public)]))
+
+
+def unwrap(slots: list[Slot], key: Key) -> bytes | None:
+    """The data key, if one of the slots is for this key."""
+    kind = "secret" if isinstance(key, SecretKey) else "age"
+    for slot in slots:
+        if slot.kind == kind:
+            opened = _unwrap(slot, key)
+            if opened is not None and len(opened) == KEY_BYTES:
+                return opened
+    return None
+
+
+def _slot(kind: str, wrapped: bytes) -> Slot:
+    return Slot(kind, base64.b64encode(wrapped).decode())
+
+
+def _unwrap(slot: Slot, key: Key) -> bytes | None:
+    try:
+        wrapped = base64.b64decode(slot.wrapped, validate=True)
+    except ValueError:
+        return None
+    if isinstance(key, SecretKey):
+        try:
+            return aes_key_unwrap(key.secret, wrapped)
+        except (InvalidUnwrap, ValueError):
+            return None
+    pyrage = _age()
+    try:
+        return bytes(pyrage.decrypt(wrapped, [pyrage.x25519.Identity.from_str(key.secret)]))
+    except pyrage.DecryptError:
+        return None
+
+
+def _parse_file(path: Path) -> Key:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_FILE_BYTES_MAX + 1)
+    except OSError as exc:
+        raise ModelError(f"{path}, which is to hold the model's key, cannot be read: {exc.strerror}") from exc
+    if len(content) > _FILE_BYTES_MAX:
+        raise ModelError(f"{path} is too large to be a key; {_HOW}")
+    # Whatever is not ASCII is no key, and says so below.
+    return _parse(content.decode("ascii", "replace"), str(path))
+
+
+def _parse(text: str, place: str) -> Key:
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]  # age-keygen writes comments
+    if len(lines) == 1:
+        key = _parse_line(lines[0], place)
+        if key is not None:
+            return key
+    raise ModelError(f"{place} holds no key: {_HOW}")
+
+
+def _parse_line(line: str, place: str) -> Key | None:
+    if line.startswith(_AGE_SECRET):
+        pyrage = _age()
+        try:
+            pyrage.x25519.Identity.from_str(line)
+        except pyrage.IdentityError:
+            # Without its cause, which could quote what it read.
+            raise ModelError(f"{place} holds a damaged age identity; copy it again") from None
+        return AgeIdentity(line)
+    if len(line) == 2 * KEY_BYTES:
+        try:
+            return SecretKey(bytes.fromhex(line))
+        except ValueError:
+            return None
+    return None
+
+
+def _credential(name: str) -> Path:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if folder is None:
+        raise ModelError(
+            f"credential:{name} comes from systemd, and this process has none; start it as a unit with "
+            f"LoadCredentialEncrypted={name}:FILE, or name a file"
+        )
+    if Path(name).name != name:
+        raise ModelError(f"credential:{name} must be the name of a credential, not a path")
+    return Path(folder) / name
+
+
+def _check_is_private(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as exc:
+        raise ModelError(f"{path}, which is to hold the model's key, cannot be read: {exc.strerror}") from exc
+    if stat.S_ISREG(mode) and mode & 0o077:
+        raise ModelError(f"{path} holds a key and others may read it; `chmod 600 {path}`")
+
+
+def _age() -> ModuleType:
+    try:
+        import pyrage
+    except ImportError as exc:
+        raise ModelError(
+            "age keys need the extra: `pip install 'stream-server[sealed]'`; "
+            "without it, seal with --key-file and 64 hexadecimal digits"
+        ) from exc
+    module: ModuleType = pyrage
+    return module
