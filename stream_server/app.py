@@ -37,6 +37,7 @@ from stream_server.core.supervisor import GaveUp, Patience, Report, Restarting, 
 from stream_server.dialects import schema
 from stream_server.dialects.room_wire import encode_room
 from stream_server.doors import GuestDoor, make_gate, room_limits, source_admission
+from stream_server.engine.access import ModelAccess, model_access
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.faults import Faults
 from stream_server.engine.manifest import find_model, read_manifest
@@ -90,15 +91,16 @@ def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
     )
 
 
-def bucket_of(model: Path | None) -> Callable[[DecodeJob], int]:
+def bucket_of(model: Path | None, access: ModelAccess) -> Callable[[DecodeJob], int]:
     """What tells the scheduler which jobs share a pass: the length of their window in the model's context.
 
     Raises:
-        ModelError: The manifest cannot be read; found before seconds are spent on starting a process.
+        ModelError: The manifest cannot be read, or is not signed as it must be; found before seconds are
+            spent on starting a process.
     """
     if model is None:
         return one_bucket
-    manifest = read_manifest(model)
+    manifest = read_manifest(model, access.trust)
     return lambda job: window_samples(job.n_samples, manifest)
 
 
@@ -244,9 +246,12 @@ class App:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
         engine = self._config.engine
         self._model_folder = None if engine.fake else find_model(engine.model, self._state)
-        spec = EngineSpec(self._model_folder, engine.device, engine.threads, engine.batch, self._faults)
+        access = model_access(self._config.models)
+        spec = EngineSpec(
+            self._model_folder, engine.device, engine.threads, engine.batch, access, self._faults
+        )
         self._scheduler = Scheduler(
-            engine.batch, self._config.limits.waiting_finals, bucket_of(self._model_folder)
+            engine.batch, self._config.limits.waiting_finals, bucket_of(self._model_folder, access)
         )
         patience = Patience(
             engine.hang_s, engine.load_s, engine.heartbeat_s, engine.restarts, engine.restarts_within_s

@@ -20,6 +20,7 @@ from vad.config import PRESETS, SegmenterConfig
 
 CONFIG_PATHS = (Path("stream-server.toml"), Path("/etc/stream-server/config.toml"))
 STATE_VARIABLE = "STREAM_SERVER_STATE"
+_IS_KEY = re.compile(r"AGE-SECRET-KEY-|[0-9a-fA-F]{64}$")
 STATE_FOLDERS = ("certs", "models", "audit", "history", "guests")
 
 
@@ -310,6 +311,25 @@ class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rules in TOML; the default is ``policy.toml`` in the state folder, if it is there."""
 
 
+class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who vouches for models, and what opens sealed ones."""
+
+    key: str | None = None
+    """Where the key lies that opens sealed models: ``credential:NAME`` of systemd, ``env:NAME``, or a file
+    that only its owner may read. Never the key itself."""
+    trusted_keys: tuple[str, ...] = ()
+    """Files with public keys (PEM, Ed25519 or P-256); a model that another key signed is refused."""
+    require_signature: bool = False
+    """Refuse models that are not signed; the embedded one is a part of the program and needs none."""
+
+    def __post_init__(self) -> None:
+        """Check what belongs together."""
+        if self.require_signature and not self.trusted_keys:
+            raise ValueError("require_signature needs trusted_keys, the files with the signers' public keys")
+        if self.key is not None and _IS_KEY.match(self.key):
+            raise ValueError("key must be a file, env:NAME or credential:NAME, not the key itself")
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
@@ -325,6 +345,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rooms: RoomsSection = RoomsSection()
     guest: GuestSection = GuestSection()
     policy: PolicySection = PolicySection()
+    models: ModelsSection = ModelsSection()
 
 
 def state_dir(option: Path | None) -> Path:

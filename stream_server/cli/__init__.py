@@ -13,6 +13,7 @@ from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
 from stream_server.cli.link import link
 from stream_server.cli.models import app as models_app
+from stream_server.cli.models_sealed import add_commands
 from stream_server.cli.policy import app as policy_app
 from stream_server.cli.serve import serve
 from stream_server.cli.transcribe import transcribe
@@ -34,6 +35,7 @@ app.command()(bench)
 app.command()(watch)
 app.command()(link)
 app.command()(bundle)
+add_commands(models_app)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
 app.add_typer(audit_app, name="audit")
 app.add_typer(policy_app, name="policy", help="Show the rules of who may do what, and explain a decision.")

@@ -27,9 +27,9 @@ from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
 from stream_server.cli.own_server import own_server
 from stream_server.client import ClientError
-from stream_server.config import state_dir
+from stream_server.config import find_config, load_config, state_dir
 from stream_server.engine.manifest import find_model, read_manifest
-from stream_server.errors import ModelError
+from stream_server.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from stream_server.evaluation.references import References
@@ -48,6 +48,7 @@ EXPECTED = (
     AuthorityError,
     ClientError,
     CommandError,
+    ConfigError,
     ModelError,
     OSError,
     ServerFailed,
@@ -209,13 +210,15 @@ def _measure_offline(
 ) -> None:
     # torch takes seconds to import: only the command that needs it pays.
     from stream_server.cli.evaluate_run import Heading, measure_offline
+    from stream_server.engine.access import model_access
     from stream_server.engine.threads import set_torch_threads
     from stream_server.engine.transcriber import WhisperTranscriber, warm_up
     from stream_server.evaluation.offline import BATCH
     from vad.model import NetworkFileError, SileroVad
 
     set_torch_threads(0)
-    transcriber = WhisperTranscriber(folder, "auto")
+    access = model_access(load_config(find_config(None), {}).models)
+    transcriber = WhisperTranscriber(folder, "auto", access)
     try:
         network = None if whole else SileroVad()
     except NetworkFileError as exc:

@@ -21,9 +21,19 @@ from stream_server.cli.models_view import (
     row_of,
 )
 from stream_server.config import find_config, load_config, state_dir
-from stream_server.engine.manifest import EMBEDDED_NAME, read_manifest, verify_files
+from stream_server.engine.access import ModelAccess, model_access
+from stream_server.engine.manifest import (
+    EMBEDDED_NAME,
+    embedded_model,
+    is_sealed,
+    read_manifest,
+    read_manifest_text,
+    unsealed_pieces,
+    verify_files,
+)
 from stream_server.errors import ConfigError, ModelError
 from stream_server.models.store import ModelStore, folder_bytes
+from stream_server.sealing.signing import TrustedKey
 
 if TYPE_CHECKING:
     from stream_server.models.importing import Gate, Wish
@@ -76,8 +86,8 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 @app.command("list")
 def list_models(state_dir: StateDir = None) -> None:
     """List the installed models and the embedded one."""
-    with _one_line_errors():
-        store = _store(state_dir)
+    with one_line_errors():
+        store = model_store(state_dir)
         table = Table(*COLUMNS)
         for name in [EMBEDDED_NAME, *store.names()]:
             table.add_row(*map(Text, row_of(name, store.find(name))))
@@ -117,9 +127,9 @@ def import_file(
     # torch takes seconds to import: only the commands that need it pay.
     from stream_server.models.importing import Wish
 
-    with _one_line_errors():
+    with one_line_errors():
         wish = Wish(name, version, audio_context, licence, allow_downgrade=allow_downgrade)
-        _install(source, _store(state_dir), wish, _gate(gate, max_wer))
+        _install(source, model_store(state_dir), wish, _gate(gate, max_wer))
 
 
 @app.command()
@@ -162,12 +172,12 @@ def pull(
     from stream_server.models.importing import Wish
     from stream_server.models.official import official_models
 
-    with _one_line_errors():
+    with one_line_errors():
         _check_online(config)
         official = official_models().get(name)
         name = official.name if official else name
         address, checksum = _wanted(name, official, url, sha256)
-        store = _store(state_dir)
+        store = model_store(state_dir)
         store.check_place(name, version or "1", allow_downgrade=allow_downgrade)
         wish = Wish(name, version, url=address, allow_downgrade=allow_downgrade)
         let_in = _gate(gate, max_wer)
@@ -254,8 +264,8 @@ def show(
     name: Annotated[str, typer.Argument(help="As `list` shows it.")], state_dir: StateDir = None
 ) -> None:
     """Show all that is known of a model."""
-    with _one_line_errors():
-        folder = _store(state_dir).find(name)
+    with one_line_errors():
+        folder = model_store(state_dir).find(name)
         manifest = read_manifest(folder)
         grid = Table.grid(padding=(0, 2))
         for key, value in details_of(name, folder, manifest):
@@ -268,27 +278,59 @@ def verify(
     name: Annotated[
         str | None, typer.Argument(help="As `list` shows it. [default: all of them]", show_default=False)
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the key of a sealed model lies: a file, env:NAME or credential:NAME. "
+            "[default: models.key of the configuration]",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file whose [models] says who must have signed; else as for `serve`.",
+            show_default=False,
+        ),
+    ] = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Check every file of a model against its checksum; the exit code is 1 if one is damaged."""
+    """Check every file of a model against its checksum, and its signature against [models] trusted_keys.
+
+    The exit code is 1 if one is damaged, or not signed as it must be. A sealed model needs its key.
+    """
     n_damaged = 0
-    with _one_line_errors():
-        store = _store(state_dir)
+    with one_line_errors():
+        access = model_access(load_config(find_config(config), {"models": {"key": key}}).models)
+        store = model_store(state_dir)
         for one in [name] if name else [EMBEDDED_NAME, *store.names()]:
             folder = store.find(one)
             try:
                 with Bar() as bar:
-                    _verify(folder, bar)
-                typer.echo(f"{one}: as its manifest says")
+                    signer = _verify(folder, bar, access)
+                by = "" if signer is None else f", signed by {signer.path}"
+                typer.echo(f"{one}: as its manifest says{by}")
             except ModelError as exc:
                 n_damaged += 1
                 print_error(f"{one}: {exc}")
     raise typer.Exit(1 if n_damaged else 0)
 
 
-def _verify(folder: Path, bar: Bar) -> None:
-    manifest, n_bytes = read_manifest(folder), folder_bytes(folder)
+def _verify(folder: Path, bar: Bar, access: ModelAccess) -> TrustedKey | None:
+    """Check all of a model; returns who signed it, if that is known."""
+    text, n_bytes = read_manifest_text(folder), folder_bytes(folder)
+    manifest = read_manifest(folder, access.trust)
+    signer = (
+        None if folder == embedded_model() else access.trust.check(text.manifest, text.signature, text.path)
+    )
+    if is_sealed(folder):
+        n_done = 0
+        for _, piece in unsealed_pieces(folder, manifest, access.read_key(text.path)):
+            n_done += len(piece)
+            bar.show("checking the files", n_done, n_bytes)
+        return signer
     verify_files(folder, manifest, lambda n_done: bar.show("checking the files", n_done, n_bytes))
+    return signer
 
 
 @app.command()
@@ -301,8 +343,8 @@ def remove(
 
     A server that has loaded the model keeps running with it, and does not start again without it.
     """
-    with _one_line_errors():
-        store = _store(state_dir)
+    with one_line_errors():
+        store = model_store(state_dir)
         download = store.downloads / f"{name}.pt"
         place = download if name not in store.names() and download.is_file() else store.find(name)
         if name != EMBEDDED_NAME and not yes:
@@ -312,12 +354,14 @@ def remove(
     typer.echo(f"Removed {place}.")
 
 
-def _store(given: Path | None) -> ModelStore:
+def model_store(given: Path | None) -> ModelStore:
+    """The installed models of a state folder: the option, the variable, or the user's own."""
     return ModelStore(state_dir(given) / "models")
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def one_line_errors() -> Iterator[None]:
+    """End the command with one line and exit code 1 where something expected went wrong."""
     try:
         yield
     except KeyboardInterrupt:

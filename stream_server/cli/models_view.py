@@ -9,7 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stream_server.engine.manifest import Manifest, embedded_model, read_manifest
+from stream_server.engine.manifest import (
+    Manifest,
+    embedded_model,
+    is_sealed,
+    read_manifest,
+    read_manifest_text,
+)
 from stream_server.errors import ModelError
 from stream_server.models.alignment import heads_of
 from stream_server.models.shapes import n_parameters
@@ -54,12 +60,21 @@ def details_of(name: str, folder: Path, manifest: Manifest) -> Iterator[tuple[st
     yield "alignment heads", _heads(manifest)
     yield "licence", manifest.licence or "not stated"
     yield "from", _origin(folder, manifest)
+    yield "kept", _kept(folder)
     if manifest.source is not None:
         yield "source's sha256", manifest.source.sha256
     for file, entry in manifest.files.items():
+        if is_sealed(folder):
+            yield file, f"sealed, sha256 {entry.sha256}"
+            continue
         path = folder / file
         size = f"{path.stat().st_size / 1e6:,.1f} MB" if path.exists() else "missing"
         yield file, f"{size}, sha256 {entry.sha256}"
+
+
+def _kept(folder: Path) -> str:
+    how = "sealed" if is_sealed(folder) else "plain"
+    return f"{how}, {'signed' if read_manifest_text(folder).signature else 'not signed'}"
 
 
 def _languages(manifest: Manifest) -> str:

@@ -1,12 +1,14 @@
 """A model's folder: ``manifest.json`` says what the weights are, and every file is checked against it.
 
+Or ``model.sealed`` holds all of that, encrypted but for the manifest: ``sealing.container``.
+
 Knows neither torch nor whisper, so that the server can read it without loading a model.
 """
 
 import functools
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -14,8 +16,15 @@ import msgspec
 
 from stream_server.engine.guard import Thresholds
 from stream_server.errors import ModelError
+from stream_server.sealing.container import SealedFile
+from stream_server.sealing.keys import Key
+from stream_server.sealing.signing import Trust
 
 MANIFEST_NAME = "manifest.json"
+SIGNATURE_NAME = "manifest.sig"
+"""Beside the manifest, where somebody vouches for it."""
+SEALED_NAME = "model.sealed"
+"""Alone in its folder: manifest, signature and files in one."""
 WEIGHTS_NAME = "model.safetensors"
 EMBEDDED_NAME = "demo-en"
 """The name of the model that the package carries; no other may have it."""
@@ -178,24 +187,84 @@ def find_model(wanted: str | None, state: Path) -> Path:
     )
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
     """Read a model folder's manifest.
 
+    Args:
+        folder: The model, sealed or not.
+        trust: Who must have signed it, checked before it is parsed; None for a command that only shows it.
+            The embedded model is a part of the program and needs no signature.
+
     Raises:
-        ModelError: The folder or the manifest is missing, or says something impossible.
+        ModelError: The folder or the manifest is missing, not signed as it must be, or says something
+            impossible.
     """
-    path = folder / MANIFEST_NAME
+    text = read_manifest_text(folder)
+    if trust is not None and folder != embedded_model():
+        trust.check(text.manifest, text.signature, text.path)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+        return msgspec.json.decode(text.manifest, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ModelError(f"{text.path} is not a model manifest: {exc}") from exc
+
+
+class ManifestText(msgspec.Struct, frozen=True):
+    """A manifest as it was written, which is what a signature vouches for."""
+
+    path: Path
+    manifest: bytes
+    signature: bytes | None
+
+
+def read_manifest_text(folder: Path) -> ManifestText:
+    """The bytes of a model folder's manifest and of its signature.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if is_sealed(folder):
+        with SealedFile(folder / SEALED_NAME) as sealed:
+            public = sealed.public
+            signature = None if public.signature is None else public.signature.encode()
+            return ManifestText(sealed.path, public.manifest.encode(), signature)
+    path, signed = folder / MANIFEST_NAME, folder / SIGNATURE_NAME
+    try:
+        return ManifestText(path, path.read_bytes(), signed.read_bytes() if signed.exists() else None)
     except (FileNotFoundError, NotADirectoryError) as exc:
         missing = f"{path} does not exist" if folder.is_dir() else f"{folder} is not a folder"
         raise ModelError(
-            f"{missing}; --model takes a folder with {MANIFEST_NAME} and {WEIGHTS_NAME}"
+            f"{missing}; --model takes a folder with {MANIFEST_NAME} and {WEIGHTS_NAME}, or {SEALED_NAME}"
         ) from exc
     except OSError as exc:
-        raise ModelError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise ModelError(f"{path} is not a model manifest: {exc}") from exc
+        raise ModelError(f"{exc.filename} cannot be read: {exc.strerror}") from exc
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether a model folder holds a sealed file."""
+    return (folder / SEALED_NAME).is_file()
+
+
+def unsealed_pieces(folder: Path, manifest: Manifest, key: Key) -> Iterator[tuple[str, bytes]]:
+    """Decrypt the files of a sealed model: name, and the next bytes of it, in order.
+
+    Nothing may be parsed before the iterator has ended without an error: only then is every file known to be
+    whole and the one that the manifest names.
+
+    Raises:
+        ModelError: The key is another, or the file was altered or does not hold what the manifest names.
+    """
+    digests = {name: hashlib.sha256() for name in manifest.files}
+    with SealedFile(folder / SEALED_NAME) as sealed:
+        if sorted(entry.name for entry in sealed.public.files) != sorted(digests):
+            raise ModelError(f"{sealed.path} holds other files than its manifest names; copy it again")
+        for name, piece in sealed.pieces(key):
+            digests[name].update(piece)
+            yield name, piece
+    for name, digest in digests.items():
+        if digest.hexdigest() != manifest.files[name].sha256:
+            raise ModelError(
+                f"{sealed.path} holds another {name} than its manifest names; take it from its source"
+            )
 
 
 def verify_files(folder: Path, manifest: Manifest, count: ByteCount | None = None) -> None:

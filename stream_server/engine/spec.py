@@ -6,6 +6,7 @@ from pathlib import Path
 
 from stream_server.core.jobs import DecodeResult
 from stream_server.core.settings import ModelFacts
+from stream_server.engine.access import NO_ACCESS, ModelAccess
 from stream_server.engine.faults import Faults
 
 
@@ -20,6 +21,8 @@ class EngineSpec:
     threads: int
     """Torch threads of the engine's process; 0 is all cores but one."""
     batch_max: int
+    access: ModelAccess = NO_ACCESS
+    """Whose models it may load, and where the key of sealed ones lies."""
     faults: tuple[Faults, ...] = ()
     """What goes wrong in the first, second … process; for tests, no configuration reaches it."""
 

@@ -15,6 +15,7 @@ from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task, Word
 from stream_server.core.settings import ModelFacts
+from stream_server.engine.access import NO_ACCESS, ModelAccess
 from stream_server.engine.alignment import POSITION_S, TimedWord
 from stream_server.engine.decoder import GreedyDecoder
 from stream_server.engine.ladder import Ladder, Reading, Request
@@ -45,10 +46,10 @@ class WhisperTranscriber:
         ModelError: See ``load_whisper``.
     """
 
-    def __init__(self, folder: Path, device: str) -> None:
-        self._manifest = read_manifest(folder)
+    def __init__(self, folder: Path, device: str, access: ModelAccess = NO_ACCESS) -> None:
+        self._manifest = read_manifest(folder, access.trust)
         self._device = choose_device(device)
-        model = load_whisper(folder, self._manifest, self._device)
+        model = load_whisper(folder, self._manifest, self._device, access)
         # whisper's modules cast their float32 weights to the input's type; half precision on CPU is slow.
         self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
         self._decoder = GreedyDecoder(model, self._manifest.language)

@@ -76,7 +76,7 @@ def _load(spec: EngineSpec) -> ThriftyTranscriber:
     from stream_server.engine.transcriber import WhisperTranscriber, warm_up
 
     set_torch_threads(spec.threads)
-    transcriber = _equip(WhisperTranscriber(spec.model, spec.device), spec)
+    transcriber = _equip(WhisperTranscriber(spec.model, spec.device, spec.access), spec)
     warm_up(transcriber, spec.batch_max)
     return transcriber
 

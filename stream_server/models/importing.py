@@ -14,11 +14,14 @@ from torch import Tensor
 from stream_server.engine.manifest import (
     ENGLISH_VOCAB,
     MANIFEST_NAME,
+    SEALED_NAME,
+    SIGNATURE_NAME,
     WEIGHTS_NAME,
     ByteCount,
     FileEntry,
     Manifest,
     Source,
+    is_sealed,
     read_manifest,
     sha256_of,
     verify_files,
@@ -28,6 +31,7 @@ from stream_server.models.checkpoint import Checkpoint, read_huggingface, read_o
 from stream_server.models.foreign import missing_weights
 from stream_server.models.official import Official, official_by_sha256, official_models
 from stream_server.models.store import ModelStore, folder_bytes, is_model_folder
+from stream_server.sealing.container import SealedFile
 
 OFFICIAL_LICENCE = "MIT"
 """Of the weights that OpenAI published: https://github.com/openai/whisper, "License"."""
@@ -165,13 +169,26 @@ class _Staging:
         name = self.wish.name or place.resolve().name
         self._check_place(name, manifest.version)
         n_bytes = folder_bytes(place)
+        if is_sealed(place):
+            self._copy_sealed(place / SEALED_NAME, n_bytes)
+            return name
         verify_files(place, manifest, _counting("checking the files", n_bytes, self.progress))
         self.store.check_room(n_bytes + _SPARE_BYTES)
         for file in (MANIFEST_NAME, *manifest.files):
             shutil.copyfile(place / file, self.folder / file)
+        if (place / SIGNATURE_NAME).is_file():
+            shutil.copyfile(place / SIGNATURE_NAME, self.folder / SIGNATURE_NAME)
         # What was read a second time is checked a second time.
         verify_files(self.folder, manifest, _counting("checking the copy", n_bytes, self.progress))
         return name
+
+    def _copy_sealed(self, source: Path, n_bytes: int) -> None:
+        """Without the key nothing of it can be checked but its length; loading it checks everything."""
+        self.store.check_room(n_bytes + _SPARE_BYTES)
+        with SealedFile(source):
+            shutil.copyfile(source, self.folder / SEALED_NAME)
+        with SealedFile(self.folder / SEALED_NAME):
+            pass
 
     def _check_place(self, name: str, version: str) -> None:
         self.store.check_place(name, version, allow_downgrade=self.wish.allow_downgrade)

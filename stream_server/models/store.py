@@ -18,6 +18,7 @@ from stream_server.engine.manifest import (
     EMBEDDED_NAME,
     MANIFEST_NAME,
     embedded_model,
+    is_sealed,
     read_manifest,
     version_key,
 )
@@ -187,4 +188,4 @@ def folder_bytes(folder: Path) -> int:
 
 def is_model_folder(path: Path) -> bool:
     """Whether a path is a model in the form in which they are installed."""
-    return (path / MANIFEST_NAME).is_file()
+    return (path / MANIFEST_NAME).is_file() or is_sealed(path)
