@@ -1,0 +1,183 @@
+"""What it costs to keep a model sealed: sealing, loading, verifying, and memory, against the plain model.
+
+A synthetic Whisper of the width of large-v3 with as many layers as make up the size, float16 as OpenAI
+published it. Each load is a process of its own, as the engine's is, in turns with the other way; the fastest
+of ``--repeat`` counts, and the highest peak of memory. The file is in the page cache: a disk costs both ways
+the same. Loading includes what the engine does with weights either way: sha256, float32, a look for numbers
+that are not finite. The aim is judged by processor time, which other load on the machine stretches less.
+Run: ``python -m benchmarks.sealing`` (``--mb 2000`` for 2 GB; needs three times that in --folder, and some
+four times in memory).
+"""
+
+import argparse
+import hashlib
+import json
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from safetensors.torch import save_file
+from whisper.model import ModelDimensions
+
+from stream_server.cli.machine import cpu_name
+from stream_server.config import ModelsSection
+from stream_server.engine.access import model_access
+from stream_server.engine.manifest import (
+    MANIFEST_NAME,
+    SEALED_NAME,
+    SIGNATURE_NAME,
+    WEIGHTS_NAME,
+    Dimensions,
+    FileEntry,
+    Manifest,
+    read_manifest,
+    read_manifest_text,
+    sha256_of,
+)
+from stream_server.engine.model import bare_whisper, load_whisper
+from stream_server.engine.threads import set_torch_threads
+from stream_server.sealing.container import seal
+from stream_server.sealing.keys import read_secret_key
+from stream_server.sealing.signing import sign
+
+FIXED_MB, LAYER_MB = 145, 92
+"""Of embeddings and convolutions; of one layer of the encoder and one of the decoder."""
+AIM_LOAD_S_PER_GB, AIM_VERIFY_S_PER_GB, AIM_PEAK_MB = 10.0, 0.2, 50.0
+
+
+def write_plain(folder: Path, n_mb: int) -> None:
+    """A model folder of about ``n_mb``."""
+    n_layer = max(1, round((n_mb - FIXED_MB) / LAYER_MB))
+    dims = Dimensions(128, 1500, 1280, 20, n_layer, 51_866, 448, 1280, 20, n_layer)
+    noise = torch.randn(1 << 22, generator=torch.Generator().manual_seed(0)).half()
+    weights = {
+        name: noise.repeat(tensor.numel() // len(noise) + 1)[: tensor.numel()].view(tensor.shape).clone()
+        for name, tensor in bare_whisper(ModelDimensions(**msgspec.structs.asdict(dims))).state_dict().items()
+    }
+    folder.mkdir()
+    save_file(weights, folder / WEIGHTS_NAME)
+    entry = FileEntry(sha256_of(folder / WEIGHTS_NAME))
+    manifest = Manifest("synthetic", dims, multilingual=True, files={WEIGHTS_NAME: entry})
+    (folder / MANIFEST_NAME).write_bytes(msgspec.json.encode(manifest))
+
+
+def write_keys(folder: Path) -> tuple[Path, Path, Path]:
+    """Files of a key that seals, and of a pair that signs."""
+    key, signer, public = folder / "key", folder / "signer.key", folder / "signer.pub"
+    key.write_text(secrets.token_hex(32))
+    key.chmod(0o600)
+    pair = Ed25519PrivateKey.generate()
+    signer.write_bytes(pair.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(pair.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return key, signer, public
+
+
+def memory_bytes(name: str) -> int:
+    """``VmRSS`` or ``VmHWM`` of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+
+
+def load_once(folder: Path, key: Path, public: Path) -> dict[str, float]:
+    """Load a model in this process; seconds, and how far its memory grew at the peak."""
+    set_torch_threads(1)
+    access = model_access(ModelsSection(str(key), (str(public),), require_signature=True))
+    before, started_s, processor_s = memory_bytes("VmRSS"), time.perf_counter(), time.process_time()
+    manifest = read_manifest(folder, access.trust)
+    signature_s = time.perf_counter() - started_s
+    model = load_whisper(folder, manifest, torch.device("cpu"), access)
+    took_s, processor_s = time.perf_counter() - started_s, time.process_time() - processor_s
+    assert model.dims.n_audio_state == 1280
+    return {
+        "load_s": took_s,
+        "processor_s": processor_s,
+        "signature_s": signature_s,
+        "peak_mb": (memory_bytes("VmHWM") - before) / 1e6,
+    }
+
+
+def measured(folder: Path, key: Path, public: Path) -> dict[str, float]:
+    """``load_once`` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.sealing", "--load", str(folder), str(key), str(public)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603  ourselves
+    answer: dict[str, float] = json.loads(output)
+    return answer
+
+
+def timed_sha256_s(path: Path) -> tuple[float, float]:
+    """Seconds to read a file, and to read it and compute its sha256."""
+    took_s = []
+    for digest in (None, hashlib.sha256()):
+        started_s = time.perf_counter()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                if digest is not None:
+                    digest.update(block)
+        took_s.append(time.perf_counter() - started_s)
+    return took_s[0], took_s[1]
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mb", type=int, default=256, help="size of the model [256]")
+    parser.add_argument("--repeat", type=int, default=3, help="loads of each kind [3]")
+    parser.add_argument("--folder", type=Path, default=None, help="where the models are written [temporary]")
+    parser.add_argument("--load", nargs=3, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.load:
+        print(json.dumps(load_once(*options.load)))
+        return
+    with tempfile.TemporaryDirectory(prefix="stream-server-sealing-", dir=options.folder) as folder:
+        _compare(Path(folder), options.mb, options.repeat)
+
+
+def _compare(folder: Path, n_mb: int, n_repeat: int) -> None:
+    plain, sealed = folder / "plain", folder / "sealed"
+    key, signer, public = write_keys(folder)
+    write_plain(plain, n_mb)
+    text = read_manifest_text(plain).manifest
+    (plain / SIGNATURE_NAME).write_bytes(sign(text, signer))
+    signature = (plain / SIGNATURE_NAME).read_text()
+    sealed.mkdir()
+    started_s = time.perf_counter()
+    seal(plain, [WEIGHTS_NAME], text, signature, [read_secret_key(key)], sealed / SEALED_NAME)
+    seal_s = time.perf_counter() - started_s
+    n_gb = (plain / WEIGHTS_NAME).stat().st_size / 1e9
+    read_s, sha256_s = min(timed_sha256_s(plain / WEIGHTS_NAME) for _ in range(n_repeat))
+    loads = [(measured(plain, key, public), measured(sealed, key, public)) for _ in range(n_repeat)]
+    best = [{k: min(one[i][k] for one in loads) for k in loads[0][i]} for i in (0, 1)]
+    peak = [max(one[i]["peak_mb"] for one in loads) for i in (0, 1)]
+    more_s, more_mb = best[1]["processor_s"] - best[0]["processor_s"], peak[1] - peak[0]
+    grown = (sealed / SEALED_NAME).stat().st_size / (plain / WEIGHTS_NAME).stat().st_size - 1
+    print(f"{datetime.now(UTC):%Y-%m-%d}, {cpu_name()}, torch {torch.__version__}, 1 thread")
+    print(f"weights of {1e3 * n_gb:,.0f} MB, float16; fastest of {n_repeat}, highest peak of {n_repeat}\n")
+    print("|                                   | plain | sealed | difference |       aim |")
+    print("|-----------------------------------|-------|--------|------------|-----------|")
+    _row("load, s", best[0]["load_s"], best[1]["load_s"], "")
+    per_gb = [one["processor_s"] / n_gb for one in best]
+    _row("processor time to load, s per GB", *per_gb, f"≤ +{AIM_LOAD_S_PER_GB:g}")
+    _row("peak of memory while loading, MB", peak[0], peak[1], f"≤ +{AIM_PEAK_MB:g}")
+    print()
+    print(f"sealing: {seal_s:.2f} s, {seal_s / n_gb:.2f} s per GB; the file grows by {grown:.4%}")
+    print(f"signature, of whatever size: {1e3 * max(one['signature_s'] for one in best):.1f} ms")
+    print(f"sha256 beyond reading, in both ways: {(sha256_s - read_s) / n_gb:.2f} s per GB")
+    reached = more_s / n_gb <= AIM_LOAD_S_PER_GB and more_mb <= AIM_PEAK_MB
+    is_quick = best[1]["signature_s"] / n_gb <= AIM_VERIFY_S_PER_GB
+    print(f"aims of load, memory, signature: {'reached' if reached and is_quick else 'NOT reached'}")
+
+
+def _row(what: str, plain: float, sealed: float, aim: str) -> None:
+    print(f"| {what:33} | {plain:5.2f} | {sealed:6.2f} | {sealed - plain:+10.2f} | {aim:>9} |")
+
+
+if __name__ == "__main__":
+    main()
