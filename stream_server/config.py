@@ -211,8 +211,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Torch threads of the engine; 0 is all cores but one."""
     batch: int = 8
     """Most windows decoded at once."""
-    context: bool = True
-    """Finals are read on from the text of those before, by models trained for it, unless a client says no."""
+    context: bool = False
+    """Finals are read on from the text of those before, by models trained for it, unless a client says no.
+    Off, since its gain has not been measured on weights that were trained for it."""
     partial_ms: int = 512
     """New audio after which a partial is decoded again."""
     load_s: float = 300.0
