@@ -156,7 +156,8 @@ async def test_the_server_and_its_engine_connect_to_nothing(
         # The signal must reach the server, not the tracer.
         os.kill(child_of(process.pid), signal.SIGTERM)
         process.communicate(timeout=20)
-    lines = calls.read_text().splitlines()
+    # A library asks for the name of its user when it is imported, which the C library asks a daemon first.
+    lines = [line for line in calls.read_text().splitlines() if "/nscd/socket" not in line]
     assert [line for line in lines if "AF_INET" in line or "connect(" in line] == []
 
 
