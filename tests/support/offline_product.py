@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from driver import LIMITS, START, as_bytes
+from driver import LIMITS, START, FakeWatcher, as_bytes
 from numpy.typing import NDArray
 
-from stream_server.core.hub import Hub
+from stream_server.core.hub import Hub, Owner
 from stream_server.core.jobs import DecodeResult
 from stream_server.core.messages import Audio, Final, Finish, Finished, ServerEvent, SessionId
 from stream_server.core.scheduler import Scheduler
@@ -23,6 +23,7 @@ from vad.states import VadStates
 
 BATCH = 8
 CHUNK_SAMPLES = 16_000
+OWNER = Owner("one", "/source/one", "00c0ffee")
 
 
 class _BatchedVad:
@@ -61,8 +62,8 @@ def transcribe_all(
     scheduler, vad = Scheduler(BATCH, 100_000), _BatchedVad(network)
     bugs: list[SessionId] = []
     settings = SessionSettings(transcriber.facts, LIMITS, SegmenterConfig())
-    hub = Hub(settings, vad, scheduler, report_bug=bugs.append)
-    seats = [hub.open(SessionId(str(i)), lambda: None, 0.0) for i in range(len(recordings))]
+    hub = Hub(settings, vad, scheduler, report_bug=bugs.append, watcher=FakeWatcher())
+    seats = [hub.open(SessionId(str(i)), lambda: None, 0.0, owner=OWNER) for i in range(len(recordings))]
     events: list[list[ServerEvent]] = [[] for _ in recordings]
     results: list[DecodeResult] = []
 
