@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import readings
 import soundfile
 from devtools import Chromium, Open, chromium, found, temporary_home, trust
 from pki import Pki, make_pki
@@ -82,15 +83,12 @@ def browser(chromium_binary: str, browser_pki: Pki, p12: Callable[[str, str], Pa
 
 @pytest.fixture(scope="session")
 def speech(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A dialogue of a quarter of a minute for a microphone that repeats it, and its sentences."""
-    listed = json.loads((recordings / "manifest.json").read_text())
-    chosen = listed["recordings"][:4]
-    pause = np.zeros(RATE, np.int16)
-    parts = [pause]
-    for recording in chosen:
-        samples, rate = soundfile.read(recordings / recording["file"], dtype="int16")
-        assert rate == RATE
-        parts += [samples, pause]
+    """Four sentences for a microphone that repeats them, and what the embedded model reads of each."""
+    chosen = list(readings.read_as_one(recordings).items())[:4]
+    assert len(chosen) == 4
+    parts = [readings.PAUSE]
+    for name, _ in chosen:
+        parts += [readings.load(recordings / name), readings.PAUSE]
     path = tmp_path_factory.mktemp("speech") / "speech.wav"
     soundfile.write(path, np.concatenate(parts), RATE, subtype="PCM_16")
-    return path, [recording["text"] for recording in chosen]
+    return path, [caption for _, caption in chosen]

@@ -87,7 +87,8 @@ def test_the_speaker_sees_what_he_says(meeting: Meeting) -> None:
     spoken = words(" ".join(meeting.sentences))
     heard = words(" ".join(lines))[: len(spoken)]
     wrong = sum(a != b for a, b in zip(spoken, heard, strict=True))
-    assert wrong <= len(spoken) // 5, f"said {meeting.sentences}, shown {lines}"
+    # What a browser makes of a microphone is not sample by sample the recording.
+    assert wrong <= len(spoken) // 5, f"read without a browser {meeting.sentences}, shown {lines}"
     assert meeting.speaker.text("#state") == "Live"
 
 

@@ -1,16 +1,15 @@
 """Sounds without speech become no caption; ``make nonspeech`` does the same for hours."""
 
-from importlib import resources
+from pathlib import Path
 
 import models
 import numpy as np
 import pytest
-import soundfile
+import readings
 from nonspeech import KINDS, nonspeech, sounds
 from offline_product import rules_of, transcribe_all
 
 from stream_server.core.jobs import Batch
-from stream_server.engine.manifest import embedded_model
 from stream_server.engine.transcriber import WhisperTranscriber
 from vad.model import SileroVad
 
@@ -19,7 +18,7 @@ pytestmark = pytest.mark.model
 
 @pytest.fixture(scope="module")
 def transcriber() -> WhisperTranscriber:
-    return WhisperTranscriber(embedded_model(), "cpu")
+    return readings.embedded_transcriber()
 
 
 def test_the_sounds_are_a_function_of_the_seed_and_of_all_kinds() -> None:
@@ -30,18 +29,15 @@ def test_the_sounds_are_a_function_of_the_seed_and_of_all_kinds() -> None:
 
 
 def test_minutes_of_non_speech_become_no_caption_and_speech_among_them_does(
-    transcriber: WhisperTranscriber,
+    transcriber: WhisperTranscriber, recordings: Path
 ) -> None:
-    path = resources.files("stream_server") / "assets" / "recordings" / "03.flac"
-    speech = soundfile.read(str(path), dtype="int16")[0]
-    pause = np.zeros(16_000, dtype=np.int16)
-    recordings = [nonspeech(seed, 15) for seed in range(10)]
-    recordings.append(np.concatenate([speech, pause, nonspeech(99, 10)]))
-    finals, _ = transcribe_all(recordings, SileroVad(), transcriber)
+    name, caption = next(iter(readings.read_as_one(recordings).items()))
+    speech, pause = readings.load(recordings / name), readings.PAUSE
+    streams = [nonspeech(seed, 15) for seed in range(10)]
+    streams.append(np.concatenate([pause, speech, pause, nonspeech(99, 10)]))
+    finals, _ = transcribe_all(streams, SileroVad(), transcriber)
     assert not any(final.text for said in finals[:-1] for final in said)
-    assert [final.text for final in finals[-1] if final.text] == [
-        "We need to check the password before Tuesday."
-    ]
+    assert [final.text for final in finals[-1] if final.text] == [caption]
 
 
 def test_the_guard_stops_what_the_vad_lets_through(transcriber: WhisperTranscriber) -> None:

@@ -1,20 +1,27 @@
 """What the engine's process may expect of a model: the same tests over the fake and over Whisper."""
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
 import models
 import numpy as np
 import pytest
 import soundfile
+import torch
+from whisper.decoding import DecodingOptions, DecodingResult, decode
 
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.engine.fake import FakeTranscriber, numbered_speech
-from stream_server.engine.manifest import embedded_model
+from stream_server.engine.manifest import embedded_model, read_manifest
+from stream_server.engine.model import load_whisper
 from stream_server.engine.text import normalise_english
 from stream_server.engine.transcriber import Transcriber, WhisperTranscriber, warm_up
+from stream_server.engine.windows import log_mel, window_samples
 
 SILENCE = bytes(2 * 2 * 16_000)
 
@@ -32,35 +39,53 @@ class Subject:
         return [normalise_english(result.text) for result in self.transcriber.transcribe(Batch(jobs))]
 
 
-def fake() -> Subject:
+def fake(_: Path) -> Subject:
     said = [range(60), range(100, 140), range(200, 300), range(300, 360), range(5)]
     speech = [numbered_speech(numbers).tobytes() for numbers in said]
     texts = [normalise_english(" ".join(map(str, numbers))) for numbers in said]
     return Subject(FakeTranscriber(), speech, texts)
 
 
-def whisper() -> Subject:
+def whisper(folder: Path) -> Subject:
+    """The embedded model, and what unmodified whisper reads with its weights.
+
+    Its manifest is changed so that its guard takes nothing away and prompts are not passed on.
+    """
+    shutil.copytree(embedded_model(), folder, dirs_exist_ok=True)
+    fields = json.loads((folder / "manifest.json").read_text())
+    fields |= {"prompts": False, "guard": {"logprob_min": -50.0, "logprob_floor": -50.0}}
+    (folder / "manifest.json").write_text(json.dumps(fields))
     recordings = resources.files("stream_server") / "assets" / "recordings"
     speech = [
         soundfile.read(str(recordings / f"{name}.flac"), dtype="int16")[0].tobytes()
         for name in ("03", "10", "08", "05", "07")
     ]
-    texts = [
-        "we need to check the password before tuesday",
-        "the finance department wants to explain every survey",
-        "who is going to open the office",
-        "sarah will finish the meeting on monday",
-        "yes robert will do it on wednesday",
-    ]
-    return Subject(WhisperTranscriber(embedded_model(), "cpu"), speech, texts)
+    texts = [normalise_english(whisper_says(folder, pcm)) for pcm in speech]
+    assert len(set(texts)) == len(texts)
+    assert min(len(text.split()) for text in texts) >= 3
+    return Subject(WhisperTranscriber(folder, "cpu"), speech, texts)
+
+
+def whisper_says(folder: Path, pcm: bytes) -> str:
+    """What ``whisper.decode`` reads of a window of the length that the engine gives it."""
+    manifest = read_manifest(folder)
+    n_window = window_samples(len(pcm) // 2, manifest)
+    model = load_whisper(folder, manifest, torch.device("cpu"))
+    reference = models.fitted_reference(model, n_window // 320)
+    mel = log_mel(pcm, n_window, manifest.dims.n_mels, torch.device("cpu"))
+    models.tokenizer_of(model)  # whisper leaves the file open that it reads first
+    options = DecodingOptions(language="en", fp16=False, without_timestamps=True, sample_len=60)
+    result = decode(reference, mel, options)
+    assert isinstance(result, DecodingResult)
+    return result.text
 
 
 @pytest.fixture(
     scope="module",
     params=[pytest.param(fake, id="fake"), pytest.param(whisper, id="whisper", marks=pytest.mark.model)],
 )
-def subject(request: pytest.FixtureRequest) -> Subject:
-    made = request.param()
+def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    made = request.param(tmp_path_factory.mktemp("model"))
     assert isinstance(made, Subject)
     return made
 
@@ -187,7 +212,7 @@ def test_a_job_that_cannot_be_read_is_told_so_and_its_neighbours_are_read(subjec
     assert all(result.problem for result in only_bad)
 
 
-def test_a_prompt_changes_nothing_for_a_model_that_was_not_trained_with_any(subject: Subject) -> None:
+def test_a_prompt_changes_nothing_for_a_model_whose_manifest_promises_none(subject: Subject) -> None:
     job = dataclasses.replace(models.decode_job(subject.speech[1]), prompt="Let us talk of ships.")
     (result,) = subject.transcriber.transcribe(Batch((job,)))
     assert normalise_english(result.text) == subject.texts[1]
