@@ -97,6 +97,7 @@ def _limits(manifest: dict[str, Any]) -> list[str]:
     lines = [
         "It knows the voices of two synthesisers. Other synthesisers it reads worse, people hardly at all.",
         "Names and words that are not in its corpus it spells by ear.",
+        "Text that it is unsure of is left out (`guard` in its manifest) and counts as wrong above.",
         "It does not translate, and it reads no other language.",
     ]
     if not manifest["timestamps"]:
