@@ -29,7 +29,14 @@ from stream_server.cli.bench_view import (
     progress_bar,
     remarks,
 )
-from stream_server.cli.client_files import NoCertificate, client_paths
+from stream_server.cli.client_files import (
+    CaOption,
+    CertOption,
+    CertsOption,
+    KeyOption,
+    NoCertificate,
+    client_paths,
+)
 from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
 from stream_server.cli.own_server import own_server
@@ -140,23 +147,10 @@ def bench(
         int | None,
         typer.Option(help="Its process, if on this machine, for processor and memory.", show_default=False),
     ] = None,
-    certs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with ca.pem and clients/. [default: certs/ in the state folder]", show_default=False
-        ),
-    ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="The server's authority. [default: ca.pem in --certs]", show_default=False),
-    ] = None,
-    cert: Annotated[
-        Path | None,
-        typer.Option(help="Your certificate. [default: the first in clients/]", show_default=False),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Its key. [default: the file beside it]", show_default=False)
-    ] = None,
+    certs: CertsOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
     model: Annotated[
         str | None,
         typer.Option(

@@ -2,8 +2,29 @@
 
 import ssl
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from certs.tls import client_context
+
+CertsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with ca.pem and clients/. [default: certs/ in the state folder]", show_default=False
+    ),
+]
+CaOption = Annotated[
+    Path | None,
+    typer.Option(help="The server's authority. [default: ca.pem in --certs]", show_default=False),
+]
+CertOption = Annotated[
+    Path | None,
+    typer.Option(help="Your certificate. [default: the first in clients/]", show_default=False),
+]
+KeyOption = Annotated[
+    Path | None, typer.Option(help="Its key. [default: the file beside it]", show_default=False)
+]
 
 
 class NoCertificate(Exception):

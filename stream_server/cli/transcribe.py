@@ -15,7 +15,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from certs.tls import TlsConfigError
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
 from stream_server.cli.captions_view import CaptionsView, JsonView, LinesView, SpeechSeen, TerminalView
-from stream_server.cli.client_files import NoCertificate, client_tls
+from stream_server.cli.client_files import (
+    CaOption,
+    CertOption,
+    CertsOption,
+    KeyOption,
+    NoCertificate,
+    client_tls,
+)
 from stream_server.cli.hops_view import HopsView
 from stream_server.client import (
     ClientError,
@@ -71,23 +78,10 @@ def transcribe(
         ),
     ],
     url: Annotated[str, typer.Option(help="The server's stream.")] = DEFAULT_URL,
-    certs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with ca.pem and clients/. [default: certs/ in the state folder]", show_default=False
-        ),
-    ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="The server's authority. [default: ca.pem in --certs]", show_default=False),
-    ] = None,
-    cert: Annotated[
-        Path | None,
-        typer.Option(help="Your certificate. [default: the first in clients/]", show_default=False),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Its key. [default: the file beside it]", show_default=False)
-    ] = None,
+    certs: CertsOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="As fast as the server decodes, instead of real time.")
     ] = False,

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Annotated, Protocol
 
 import msgspec
@@ -14,7 +13,14 @@ from rich.text import Text
 
 from certs.tls import TlsConfigError
 from stream_server.cli.captions_view import printable, timed_row
-from stream_server.cli.client_files import NoCertificate, client_tls
+from stream_server.cli.client_files import (
+    CaOption,
+    CertOption,
+    CertsOption,
+    KeyOption,
+    NoCertificate,
+    client_tls,
+)
 from stream_server.client import (
     ClientError,
     Gap,
@@ -120,23 +126,10 @@ class JsonRoomView:
 def watch(
     room: Annotated[str, typer.Argument(help="Room to read, such as board-301.", show_default=False)],
     url: Annotated[str, typer.Option(help="The server.")] = DEFAULT_URL,
-    certs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with ca.pem and clients/. [default: certs/ in the state folder]", show_default=False
-        ),
-    ] = None,
-    ca: Annotated[
-        Path | None,
-        typer.Option(help="The server's authority. [default: ca.pem in --certs]", show_default=False),
-    ] = None,
-    cert: Annotated[
-        Path | None,
-        typer.Option(help="Your certificate. [default: the first in clients/]", show_default=False),
-    ] = None,
-    key: Annotated[
-        Path | None, typer.Option(help="Its key. [default: the file beside it]", show_default=False)
-    ] = None,
+    certs: CertsOption = None,
+    ca: CaOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
     recent: Annotated[
         int | None,
         typer.Option(
