@@ -112,6 +112,8 @@ class TrainConfig:
     """Steps after which newly read speech is looked for."""
     seed: int = 3
     threads: int = 2
+    fused: bool = True
+    """Compile the encoder where there is a C++ compiler."""
 
     def until(self, steps: int | None) -> TrainConfig:
         """Return the same with another number of steps."""
@@ -149,5 +151,5 @@ def smoke_training() -> TrainConfig:
     return TrainConfig(
         shape=Shape(width=96, heads=3, encoder_layers=2, decoder_layers=2), stages=stages, steps=14,
         batch_audio_s=12.0, warmup_steps=4, evaluate_every=7, checkpoint_every_s=2.0, decay_steps=2,
-        refresh_every=5,
+        refresh_every=5, fused=False,
     )  # fmt: skip

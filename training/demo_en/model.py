@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from whisper.model import ModelDimensions, MultiHeadAttention, Whisper, sinusoids
+from whisper.model import ModelDimensions, MultiHeadAttention, ResidualAttentionBlock, Whisper, sinusoids
 
 from .config import Shape
 from .vocabulary import N_TIMESTAMPS, Vocabulary
@@ -30,7 +30,12 @@ class Trainee(nn.Module):
         shares = torch.zeros(len(vocabulary))
         shares[vocabulary.unknown] = math.log(vocabulary.n_unused)
         self.register_buffer("shares", shares, persistent=False)
+        self._listen = _encoder_block
         self._initialise()
+
+    def compile_encoder(self) -> None:
+        """Fuse what lies between the encoder's products; needs a C++ compiler, saves a fifth of a step."""
+        self._listen = torch.compile(_encoder_block, dynamic=True)
 
     def encode(self, mel: Tensor) -> Tensor:
         """Return features (B, T, width) of mel (B, 80, 2 T), T ≤ 1500."""
@@ -39,7 +44,7 @@ class Trainee(nn.Module):
         x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
         x = x + encoder.positional_embedding[: x.shape[1]]
         for block in encoder.blocks:
-            x = block(x)
+            x = self._listen(block, x)
         features: Tensor = encoder.ln_post(x)
         return features
 
@@ -78,6 +83,21 @@ class Trainee(nn.Module):
         curve = sinusoids(N_TIMESTAMPS, decoder.token_embedding.weight.shape[1])
         with torch.no_grad():
             decoder.token_embedding.weight[-N_TIMESTAMPS:] = 0.07 * curve
+
+
+def _encoder_block(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """Do what Whisper's block does, by plain products, half of whose backward pass torch's own would take."""
+    layer, normal = block.attn, block.attn_ln(x)
+    q, k, v = (
+        part.unflatten(-1, (layer.n_head, -1)).transpose(1, 2)
+        for part in (layer.query(normal), layer.key(normal), layer.value(normal))
+    )
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    with torch.autocast(x.device.type, enabled=False):  # it would keep the weights in twice the bytes
+        weights = scores.softmax(dim=-1)
+    x = x + layer.out((weights @ v).transpose(1, 2).flatten(start_dim=2))
+    heard: Tensor = x + block.mlp(block.mlp_ln(x))
+    return heard
 
 
 def dimensions(shape: Shape, n_vocab: int) -> ModelDimensions:

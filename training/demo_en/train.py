@@ -7,6 +7,7 @@ rates goes to ``curve.csv``, one line per evaluation.
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,6 +79,8 @@ class Trainer:
         self._dataset.refresh()
         torch.manual_seed(config.seed)
         self._model = Trainee(config.shape, self._vocabulary, len(phones)).to(device)
+        if config.fused and device.type == "cpu" and shutil.which("g++"):
+            self._model.compile_encoder()
         self._optimiser = torch.optim.AdamW(
             self._model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay,
             fused=True,

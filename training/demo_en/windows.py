@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from . import augment
+from . import augment, sounds
 from .config import SAMPLE_RATE_HZ, Stage
 from .dataset import Dataset, Sample
 
@@ -69,16 +69,8 @@ def make(
 
 
 def without_speech(seconds: float, rng: np.random.Generator) -> Window:
-    """Return silence, or noise at any level, or a few clicks."""
-    n = int(seconds * SAMPLE_RATE_HZ)
-    kind = rng.random()
-    if kind < 0.25:
-        return Window(np.zeros(n, np.float32))
-    samples = augment.noise(n, rng) * 10 ** rng.uniform(-4.0, -0.7)
-    if kind > 0.8:
-        for at in rng.integers(0, max(n - 200, 1), size=int(rng.integers(1, 6))):
-            samples[at : at + 200] += rng.uniform(0.05, 0.8) * np.hanning(200)[: n - at]
-    return Window(np.clip(samples, -1, 1).astype(np.float32))
+    """Return a window in which nobody speaks."""
+    return Window(sounds.draw(int(seconds * SAMPLE_RATE_HZ), rng))
 
 
 def _piece(dataset: Dataset, sample: Sample, stage: Stage, rng: np.random.Generator) -> _Piece:
