@@ -1,38 +1,38 @@
 """All sessions of a server: what happened goes in, what is to be done goes to the right stage.
 
-The hub owns sessions and their outboxes; it knows the VAD stage and the engine only as the two
-protocols below. A result or a score that comes back for a session that is gone is dropped and
+The hub owns sessions and their outboxes; it knows the VAD stage only as the protocol below, and the engine
+as that of ``core.held_jobs``. A result or a score that comes back for a session that is gone is dropped and
 counted, never given to somebody else: everything is addressed by session id.
 
-A connection has a *seat*. When it is lost, its session stays on the seat, *detached*: finals go on being
-made and wait in the replay log. ``resume`` gives the session to the seat of another connection of the
-same identity, also while the old connection seems alive, for a client knows first that it is not. Who
-does not come back in ``resume_s`` ends like any other session: by an error, its finals before it.
+A connection has a *seat*, see ``core.seats``. When it is lost, its session stays on the seat, *detached*:
+finals go on being made and wait in the replay log. ``resume`` gives the session to the seat of another
+connection of the same identity, also while the old connection seems alive, for a client knows first that
+it is not. Who does not come back in ``resume_s`` ends like any other session: by an error, its finals
+before it.
 """
 
 import functools
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.core.actions import Action, Close, Score, Send, Submit
-from stream_server.core.audit import Actor
+from stream_server.core.held_jobs import Decoder, HeldJobs
 from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.messages import Audio, ClientMessage, Numbered, Resume, SessionId, Start
+from stream_server.core.messages import Audio, ClientMessage, Resume, SessionId, Start
 from stream_server.core.outbox import Outbox
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.replay import ReplayLog
 from stream_server.core.rooms import Rooms
+from stream_server.core.seats import Owner, Seat, Watcher
 from stream_server.core.session import Session, State
 from stream_server.core.settings import SessionSettings
 from stream_server.errors import (
     InternalError,
     NotSupported,
-    Overloaded,
     ProtocolViolation,
     QuotaExceeded,
     ResumeExpired,
@@ -57,106 +57,6 @@ class Scorer(Protocol):
 
     def withdraw(self, session: SessionId) -> None:
         """Forget a session's state and whatever it has waiting."""
-
-
-class Decoder(Protocol):
-    """The engine, as the hub needs it."""
-
-    def submit(self, job: DecodeJob) -> None:
-        """Decode a window; the text comes back by ``Hub.receive_result``.
-
-        Raises:
-            Overloaded: There is no room for another final; it may be offered again after the next result.
-        """
-
-    def withdraw(self, session: SessionId) -> None:
-        """Forget whatever a session has waiting."""
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose certificate opened a connection."""
-
-    identity: str
-    """Its name; a renewed certificate has the same. For comparison, never for a log."""
-    path: str
-    """What a policy names it by."""
-    fingerprint: str
-    """What a log says instead: the first 8 hex digits of the certificate's."""
-    actor: Actor | None = None
-    """What the audit log says."""
-
-
-class Watcher(Protocol):
-    """Who counts sessions and their places; called in the middle of a step, it must not call back."""
-
-    def session_opened(self, seat: "Seat") -> None:
-        """A connection has a seat; whether it starts or resumes will be seen."""
-
-    def session_detached(self, seat: "Seat") -> None:
-        """A connection is lost, and its session waits for another one."""
-
-    def session_resumed(self, seat: "Seat", *, was_detached: bool) -> None:
-        """A session goes on over another connection, whose own session is no more.
-
-        ``was_detached`` is False for a session taken over from a connection that still seemed alive.
-        """
-
-    def session_gone(self, seat: "Seat") -> None:
-        """A session is over and cannot be resumed, or a connection ended without one."""
-
-
-class Seat:
-    """One connection's place in the hub: its session, its outbox, and how to wake its writer.
-
-    Args:
-        session: Whose events it takes.
-        replay: The session's durable events; goes from seat to seat with it.
-        outbox: What waits for this connection.
-        wake: Called when there is something to write, to close, or audio is wanted again.
-        owner: Whose certificate opened the session.
-        opened_s: When the session began.
-        only_resumes: The connection took no place: it may go on with a session and not start one.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        replay: ReplayLog,
-        outbox: Outbox,
-        wake: Callable[[], None],
-        owner: Owner,
-        opened_s: float,
-        *,
-        only_resumes: bool = False,
-    ) -> None:
-        self.session = session
-        self.replay = replay
-        self.outbox = outbox
-        self.wake = wake
-        self.owner = owner
-        self.opened_s = opened_s
-        self.only_resumes = only_resumes
-        self.close_code: int | None = None
-        """Set when the connection is to be closed after the outbox is empty."""
-        self.is_abandoned = False
-        """The client does not read: do not wait for the outbox."""
-        self.detached_s: float | None = None
-        """When the connection was lost; None while there is one."""
-        self.has_expired = False
-        """Nobody came back in time: the session ends and cannot be resumed."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing more will be queued."""
-        return self.close_code is not None
-
-    def send(self, numbered: Numbered, now_s: float) -> None:
-        """Keep what is durable, and queue everything for the connection, if there is one."""
-        if numbered.number is not None:
-            self.replay.keep(numbered)
-        if self.detached_s is None:
-            self.outbox.push(numbered, now_s)
 
 
 class Hub:
@@ -193,7 +93,7 @@ class Hub:
     ) -> None:
         self._settings = settings
         self._scorer = scorer
-        self._decoder = decoder
+        self._jobs = HeldJobs(decoder)
         self._report_bug = report_bug
         self._rooms = rooms
         self._quotas = quotas
@@ -204,7 +104,6 @@ class Hub:
         self._detached_max = detached_max
         self._seats: dict[SessionId, Seat] = {}
         self._expired: OrderedDict[SessionId, str] = OrderedDict()  # identities of the owners
-        self._held: deque[DecodeJob] = deque()
         self._closing: StreamError | None = None
         self.n_orphans = 0
         """Scores and results that came back for sessions already gone."""
@@ -292,8 +191,7 @@ class Hub:
         if self._rooms is not None:
             self._rooms.leave(session_id, now_s)
         self._scorer.withdraw(session_id)
-        self._decoder.withdraw(session_id)
-        self._held = deque(job for job in self._held if job.session != session_id)
+        self._jobs.withdraw(session_id)
         self._watcher.session_gone(seat)
 
     def receive(self, session_id: SessionId, message: ClientMessage, now_s: float) -> None:
@@ -395,7 +293,7 @@ class Hub:
 
     def receive_result(self, result: DecodeResult, now_s: float) -> None:
         """The text of a job."""
-        self._offer_held()
+        self._jobs.offer()
         seat = self._seats.get(result.session)
         if seat is None:
             self.n_orphans += 1
@@ -412,7 +310,7 @@ class Hub:
 
     def tick(self, now_s: float) -> None:
         """About once a second: idle clients, clients that do not read, drains that take too long."""
-        self._offer_held()
+        self._jobs.offer()
         for seat in list(self._seats.values()):
             if seat.detached_s is not None:
                 self._tick_detached(seat, seat.detached_s, now_s)
@@ -470,33 +368,11 @@ class Hub:
                 case Score(frames):
                     self._scorer.submit(seat.session.id, frames)
                 case Submit(job):
-                    self._submit(job)
+                    self._jobs.submit(job)
                 case Close(code):
                     seat.close_code = code
                 case _:
                     assert_never(action)
-
-    def _submit(self, job: DecodeJob) -> None:
-        """Give a job to the engine, or hold a final that it has no room for.
-
-        What is held is bounded: a session whose finals do not come back soon wants no more audio.
-        """
-        if job.final and self._held:
-            self._held.append(job)
-            return
-        try:
-            self._decoder.submit(job)
-        except Overloaded:
-            self._held.append(job)
-
-    def _offer_held(self) -> None:
-        """Give the engine what it had no room for, oldest first, as far as it has room."""
-        while self._held:
-            try:
-                self._decoder.submit(self._held[0])
-            except Overloaded:
-                return
-            self._held.popleft()
 
 
 def _nobody() -> None:

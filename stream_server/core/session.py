@@ -1,27 +1,20 @@
 """One client's life, from ``start`` to the last event.
 
-A session is told what happened and answers with the actions to perform, in order. Rules:
+A session is told what happened and answers with the actions to perform, in order. What becomes of the audio
+is ``core.transcription``'s; this module keeps the rules between client and server:
 
 1. States: AWAITING_START → STREAMING → ENDING → CLOSED. What a client message does in which state is
    the table ``_TABLE``; a pair that is not in it is a protocol violation.
-2. Every sample received is framed, scored and, where there is speech, decoded. Scores come back in
-   order; ``flush`` and ``finish`` are marks at a frame index and act when the scores have reached it.
-3. Every segment that closes gives one job for a final; finals leave in the order of their segments,
-   whatever order results come in. A partial is asked for when the open segment has grown by
-   ``partial_frames`` and the one before has come back, so its cadence follows the engine. Each carries
-   the tokens of the last partial of its segment as a draft, which spares the engine work. With context
-   the finals are decoded one after the other, see ``core.context``.
-4. A session that ends, well or not, first delivers the finals of what it accepted: a client's mistake
+2. A session that ends, well or not, first delivers the finals of what it accepted: a client's mistake
    loses nothing. Only a dead engine, a client that does not read and a bug of ours end it at once.
-5. Whatever was received is safe from a lost connection: ``Ack`` tells how much that is. A session whose
+3. Whatever was received is safe from a lost connection: ``Ack`` tells how much that is. A session whose
    connection is lost waits for another; ``resume`` tells from which sample on the client sends again.
    Only whole samples count, and the resampler's history stays, so nothing is heard of the break.
-6. Audio more than ``ahead_s`` ahead of decoding turns ``wants_audio`` false: the socket is left
+4. Audio more than ``ahead_s`` ahead of decoding turns ``wants_audio`` false: the socket is left
    unread until decoding has caught up. Idle time does not count meanwhile.
 """
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from typing import assert_never
 
@@ -31,12 +24,6 @@ from numpy.typing import NDArray
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
 from stream_server.core.acks import AckClock
 from stream_server.core.actions import Action, Close, Score, Send, Submit
-from stream_server.core.audio_window import AudioWindow
-from stream_server.core.captions import SegmentCaption
-from stream_server.core.context import Context
-from stream_server.core.endpointing import segmenter_config
-from stream_server.core.finals import FinalQueue, Mark, PendingFinal
-from stream_server.core.hops import FrameTimes, Hops
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Ack,
@@ -44,38 +31,29 @@ from stream_server.core.messages import (
     ClientMessage,
     Durable,
     Failed,
-    Final,
     Finish,
     Finished,
     Flush,
-    Flushed,
     KeepAlive,
     Lag,
     Numbered,
     Partial,
     Resumed,
     SessionId,
-    SpeechStarted,
     Start,
     Started,
     Transient,
     Warned,
 )
 from stream_server.core.settings import SessionSettings
+from stream_server.core.transcription import Step, Transcription
 from stream_server.errors import (
     BadMessage,
     IdleTimeout,
     NotSupported,
     ProtocolViolation,
     StreamError,
-    UnreadableJob,
 )
-from vad.audio import FRAME_SAMPLES
-from vad.events import Event as SegmentEvent
-from vad.events import SegmentClosed, SegmentGrew
-from vad.events import SpeechStarted as SpeechOnset
-from vad.framing import Framer
-from vad.segmenter import Segmenter
 
 FLUSHES_MAX = 64
 """Unanswered flushes after which the socket is left unread: they carry no audio that would bound them."""
@@ -124,21 +102,7 @@ class Session:
         self._settings = settings
         self._start: Start | None = None
         self._decoder: AudioDecoder | None = None
-        self._framer = Framer()
-        self._segmenter = Segmenter(settings.segmenter)
-        self._audio = AudioWindow()
-        self._frame_times = FrameTimes()
-        self._heard_s = now_s
-        self._n_scored = 0
-        self._marks: deque[tuple[int, Flush | Finish, float]] = deque()
-        """Frame, mark, and when it came."""
-        self._finals = FinalQueue()
-        self._context: Context | None = None
-        self._caption = SegmentCaption()
-        self._draft: tuple[int, ...] = ()
-        self._n_segments = 0
-        self._partial_out: bool = False
-        self._partial_frame = 0
+        self._transcription: Transcription | None = None
         self._error: StreamError | None = None
         self._n_durable = 0
         self._last_input_s = now_s
@@ -158,21 +122,20 @@ class Session:
     @property
     def wants_audio(self) -> bool:
         """Whether the socket should be read; False is back-pressure."""
+        if self._transcription is None:
+            return True
         has_caught_up = self.behind_samples <= self._settings.limits.ahead_s * SAMPLE_RATE_HZ
-        return has_caught_up and len(self._marks) + self._finals.n_marks < FLUSHES_MAX
+        return has_caught_up and self._transcription.n_marks < FLUSHES_MAX
 
     @property
     def behind_samples(self) -> int:
         """Samples received and not yet decoded, at 16 kHz."""
-        decoded = self._finals.start
-        if decoded is None:
-            decoded = self._n_scored * FRAME_SAMPLES
-        return max(0, self._audio.end - decoded)
+        return 0 if self._transcription is None else self._transcription.behind_samples
 
     @property
     def n_samples(self) -> int:
         """Samples received so far, at 16 kHz."""
-        return self._audio.end
+        return 0 if self._transcription is None else self._transcription.n_samples
 
     @property
     def wants_trace(self) -> bool:
@@ -195,10 +158,9 @@ class Session:
                 return self._receive_audio(message, now_s)
             case Flush():
                 self._n_flushes += 1
-                self._marks.append((self._framer.n_frames, message, now_s))
-                return self._pass_marks(now_s)
+                return self._perform(self._streaming.flush(now_s))
             case Finish():
-                return self._receive_finish(message, now_s)
+                return self._receive_finish(now_s)
             case KeepAlive():
                 return []
             case _:
@@ -208,35 +170,17 @@ class Session:
         """Take the speech probabilities of the next frames, in the order they were given out."""
         if self.state is State.CLOSED:
             return []
-        n_scores = self._n_scored + len(probabilities)
-        assert n_scores <= self._framer.n_frames, "more scores than frames given out"
-        actions: list[Action] = []
-        for probability in probabilities:
-            self._heard_s = self._frame_times.at(self._n_scored)
-            self._n_scored += 1
-            actions += self._follow(self._segmenter.push(probability), now_s)
-            actions += self._pass_marks(now_s)
-        if not self._is_closed:
-            keep_from = self._segmenter.keep_from_frame
-            self._audio.forget_before(keep_from * FRAME_SAMPLES)
-            self._frame_times.forget_before(keep_from)
-        return actions
+        return self._perform(self._streaming.push_scores(probabilities, now_s)) + self._close_if_done()
 
     def receive_result(self, result: DecodeResult, now_s: float) -> list[Action]:
         """Take the text of a job of this session."""
         if self.state is State.CLOSED:
             return []
-        if result.problem is not None:
-            raise UnreadableJob(result.problem)
-        if not result.final:
-            return self._receive_partial(result)
-        self._finals.resolve(result)
-        further = self._context.take(result) if self._context is not None else []
-        return [*map(Submit, further), *self._deliver()]
+        return self._perform(self._streaming.take(result)) + self._close_if_done()
 
     def receive_undecodable(self, job: DecodeJob, now_s: float) -> list[Action]:
         """Take note that a final has no text: the client is warned, and the stream goes on."""
-        if self._is_closed:
+        if self.state is State.CLOSED:
             return []
         warning = Warned("segment_undecodable", f"segment {job.segment} could not be decoded; it is empty")
         empty = job.answered(text="", language=None, now_s=now_s)
@@ -303,10 +247,8 @@ class Session:
         if refusal is not None:
             return self.end(NotSupported(refusal), now_s)
         self._start = message
-        self._segmenter = Segmenter(segmenter_config(self._settings.segmenter, message.endpointing))
         self._decoder = AudioDecoder(message.audio)
-        wants_context = self._settings.context if message.context is None else message.context
-        self._context = Context() if wants_context and self._settings.model.reads_prompts else None
+        self._transcription = Transcription(self.id, message, self._settings, now_s)
         self.state = State.STREAMING
         settings = self._settings
         return [self._durable(Started(self.id, settings.model.name, settings.limits, settings.features))]
@@ -335,12 +277,9 @@ class Session:
         return [self._send(Ack(n_samples))]
 
     def _take_samples(self, samples: NDArray[np.int16], now_s: float) -> list[Action]:
-        self._audio.append(samples)
-        frames = self._framer.push(samples)
-        self._frame_times.append(len(frames), now_s)
-        return [Score(frames)] if len(frames) else []
+        return _scored(self._streaming.append(samples, now_s))
 
-    def _receive_finish(self, message: Finish, now_s: float) -> list[Action]:
+    def _receive_finish(self, now_s: float) -> list[Action]:
         assert self._decoder is not None
         stray = self._decoder.n_stray_bytes
         if stray:
@@ -355,136 +294,36 @@ class Session:
         self.state = State.ENDING
         self._ending_s = now_s
         actions = self._take_samples(self._decoder.finish(), now_s)
-        tail = self._framer.finish()
-        self._frame_times.append(len(tail), now_s)
-        if len(tail):
-            actions.append(Score(tail))
-        self._marks.append((self._framer.n_frames, Finish(), now_s))
-        return actions + self._pass_marks(now_s)
+        actions += _scored(self._streaming.end_audio(now_s))
+        return actions + self._perform(self._streaming.finish(now_s)) + self._close_if_done()
 
     @property
-    def _is_closed(self) -> bool:
-        return self.state is State.CLOSED
-
-    # ------------------------------------------------------------ segments
-
-    def _pass_marks(self, now_s: float) -> list[Action]:
-        """Act on the flushes and the finish that the scores have reached."""
-        actions: list[Action] = []
-        while self._marks and self._marks[0][0] <= self._n_scored:
-            _, mark, self._heard_s = self._marks.popleft()
-            if isinstance(mark, Flush):
-                actions += self._follow(self._segmenter.flush(), now_s)
-                self._finals.mark(self._n_segments)
-            else:
-                actions += self._follow(self._segmenter.finish(), now_s)
-            actions += self._deliver()
-        return actions
-
-    def _follow(self, events: Sequence[SegmentEvent], now_s: float) -> list[Action]:
-        actions: list[Action] = []
-        for event in events:
-            match event:
-                case SpeechOnset():
-                    actions.append(self._durable(SpeechStarted(event.frame * FRAME_SAMPLES)))
-                case SegmentGrew():
-                    actions += self._ask_partial(event, now_s)
-                case SegmentClosed():
-                    actions += self._ask_final(event, now_s)
-                case _:
-                    assert_never(event)
-        return actions
-
-    def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Action]:
-        assert self._start is not None
-        since = max(self._partial_frame, event.start_frame)
-        too_soon = event.end_frame - since < self._settings.partial_frames
-        if self._partial_out or too_soon or not self._start.partials or self.state is not State.STREAMING:
-            return []
-        self._partial_out = True
-        self._partial_frame = event.end_frame
-        start, end = self._bounds(event.start_frame, event.end_frame)
-        return [Submit(self._job(event.segment, start, end, now_s, final=False))]
-
-    def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Action]:
-        start, end = self._bounds(event.start_frame, event.end_frame)
-        job = self._job(event.segment, start, end, now_s, final=True)
-        self._finals.append(PendingFinal(event.segment, start, end, event.utterance_end))
-        self._n_segments = event.segment + 1
-        self._caption = SegmentCaption()
-        self._draft = ()
-        self._partial_out = False
-        return list(map(Submit, [job] if self._context is None else self._context.offer(job)))
-
-    def _bounds(self, start_frame: int, end_frame: int) -> tuple[int, int]:
-        """Frames to samples; the last frame of a stream may be padded beyond what was received."""
-        return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
-
-    def _job(self, segment: int, start: int, end: int, now_s: float, *, final: bool) -> DecodeJob:
-        assert self._start is not None
-        return DecodeJob(
-            session=self.id,
-            segment=segment,
-            revision=self._caption.revision + (not final),
-            final=final,
-            start=start,
-            pcm=self._audio.read(start, end),
-            language=self._start.language,
-            task=self._start.task,
-            tier=self._settings.tier,
-            hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
-            draft=self._draft,
-            word_times=final and self._start.words,
-        )
-
-    # ------------------------------------------------------------ results
-
-    def _receive_partial(self, result: DecodeResult) -> list[Action]:
-        if result.segment != self._n_segments:
-            return []  # its segment closed meanwhile: the final says it all
-        self._partial_out = False
-        if result.dropped is not None and not result.text:
-            return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
-        self._draft = result.tokens
-        text, stable = self._caption.update(result.text)
-        revision = self._caption.revision
-        partial = Partial(result.segment, revision, result.start, result.end, text, stable, result.hops)
-        return [self._send(partial)]
-
-    def _deliver(self) -> list[Action]:
-        """Send finals, in order, and what waited for them."""
-        actions: list[Action] = []
-        for ready in self._finals.pop_ready():
-            if isinstance(ready, Mark):
-                actions.append(self._durable(Flushed()))
-            else:
-                actions.append(self._final(*ready))
-        return actions + self._close_if_done()
-
-    def _final(self, pending: PendingFinal, result: DecodeResult) -> Action:
-        assert self._start is not None
-        return self._durable(
-            Final(
-                segment=pending.segment,
-                start=pending.start,
-                end=pending.end,
-                text=result.text,
-                language=result.language,
-                utterance_end=pending.utterance_end,
-                hops=result.hops,
-                words=result.words if self._start.words else None,
-            )
-        )
+    def _streaming(self) -> Transcription:
+        """What becomes of the audio; only once the session has started."""
+        assert self._transcription is not None, "the session has not started"
+        return self._transcription
 
     def _close_if_done(self) -> list[Action]:
-        if self.state is not State.ENDING or len(self._finals) or self._marks:
+        if self.state is not State.ENDING or not self._streaming.is_done:
             return []
         if self._error is not None:
             return self.fail(self._error)
         self.state = State.CLOSED
-        return [self._durable(Finished(self._audio.end, self._n_segments)), Close(1000)]
+        return [self._durable(Finished(self.n_samples, self._streaming.n_segments)), Close(1000)]
 
     # ------------------------------------------------------------ events
+
+    def _perform(self, steps: Iterable[Step]) -> list[Action]:
+        actions: list[Action] = []
+        for step in steps:
+            match step:
+                case DecodeJob():
+                    actions.append(Submit(step))
+                case Partial():
+                    actions.append(self._send(step))
+                case _:
+                    actions.append(self._durable(step))
+        return actions
 
     def _durable(self, event: Durable) -> Send:
         self._n_durable += 1
@@ -492,3 +331,7 @@ class Session:
 
     def _send(self, event: Transient) -> Send:
         return Send(Numbered(event, None))
+
+
+def _scored(frames: NDArray[np.int16]) -> list[Action]:
+    return [Score(frames)] if len(frames) else []

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from certs.identity import Identity
 from stream_server.core.hops import Budget, budget_of
-from stream_server.core.hub import TAKEN_OVER, Hub, Owner, Seat
+from stream_server.core.hub import TAKEN_OVER, Hub
 from stream_server.core.messages import (
     ClientMessage,
     Final,
@@ -29,6 +29,7 @@ from stream_server.core.messages import (
 )
 from stream_server.core.policy import PolicyInForce, Right
 from stream_server.core.room_messages import SPEAKER_LENGTH_MAX
+from stream_server.core.seats import Owner, Seat
 from stream_server.dialects import native
 from stream_server.errors import InternalError, NotAllowed, StreamError
 from stream_server.ops.log import fields

@@ -5,7 +5,7 @@ import time
 
 from stream_server.core.admission import Admission
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
-from stream_server.core.hub import Seat
+from stream_server.core.seats import Seat
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stream_server.audio.decoder import AudioFormat
 from stream_server.core.actions import Action, Close, Score, Send, Submit
-from stream_server.core.hub import Hub, Owner, Seat
+from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Audio,
@@ -35,6 +35,7 @@ from stream_server.core.messages import (
     Transient,
 )
 from stream_server.core.outbox import Outbox
+from stream_server.core.seats import Owner, Seat
 from stream_server.core.session import Session
 from stream_server.core.settings import ModelFacts, SessionSettings
 from stream_server.engine.fake import numbers_in, read_numbers

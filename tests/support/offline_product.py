@@ -10,10 +10,11 @@ import numpy as np
 from driver import LIMITS, START, FakeWatcher, as_bytes
 from numpy.typing import NDArray
 
-from stream_server.core.hub import Hub, Owner
+from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeResult
 from stream_server.core.messages import Audio, Final, Finish, Finished, ServerEvent, SessionId
 from stream_server.core.scheduler import Scheduler
+from stream_server.core.seats import Owner
 from stream_server.core.settings import SessionSettings
 from stream_server.engine.transcriber import Transcriber
 from vad.audio import Float32Array, int16_to_float32

@@ -215,7 +215,7 @@ def test_finals_without_room_hold_their_client_back_so_that_what_is_held_is_boun
         n_frames += 10
         world.score(client.id)
     assert n_frames * 512 / 16_000 < 16
-    held = len(world.hub._held)
+    held = len(world.hub._jobs)
     assert 2 <= held <= 7
     world.decoder.refuse_finals = None
     world.pass_time(1.0)

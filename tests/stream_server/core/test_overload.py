@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from driver import SETTINGS, Client, HubWorld, answer
 
 from stream_server.core.admission import Admission, AdmissionLimits
+from stream_server.core.held_jobs import HeldJobs
 from stream_server.core.jobs import Batch
 from stream_server.core.messages import Audio, Final, Finish, Finished, Lag, Partial
 from stream_server.core.scheduler import Scheduler
@@ -36,7 +37,7 @@ class Simulation:
         self.world = HubWorld(SETTINGS, outbox_wait_s=1e9)
         self.scheduler = Scheduler(BATCH_MAX, finals_max=4)
         self.world.decoder = self.scheduler  # type: ignore[assignment]
-        self.world.hub._decoder = self.scheduler
+        self.world.hub._jobs = HeldJobs(self.scheduler)
         self.speakers = [Speaker(self.world.open(str(number))) for number in range(N_SESSIONS)]
         self.start_s = self.world.now_s
         self.batch: Batch | None = None
