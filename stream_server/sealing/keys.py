@@ -1,4 +1,4 @@
-"""Keys that open sealed models: where they are found, and how they wrap a model's data key.
+"""Keys that open sealed models: how they are read, and how they wrap a model's data key.
 
 Two kinds. A secret key is 32 bytes, written as 64 hexadecimal digits (``openssl rand -hex 32``); it wraps by
 AES key wrap (RFC 3394, NIST SP 800-38F). An age key pair (https://age-encryption.org/v1) seals with what is
@@ -8,8 +8,6 @@ No error of this module holds key material, in its message, its cause or its con
 """
 
 import base64
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -18,9 +16,9 @@ import msgspec
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from stream_server.errors import ModelError
+from stream_server.sealing.places import Secret, read_secret
 
 KEY_BYTES = 32
-_FILE_BYTES_MAX = 65_536
 _AGE_SECRET = "AGE-SECRET-KEY-"  # noqa: S105  the beginning of every identity, no secret
 _HOW = (
     "a key is 64 hexadecimal digits (`openssl rand -hex 32`) or an age identity (`age-keygen`), on a line of "
@@ -68,23 +66,12 @@ def read_key(reference: str) -> Key:
     """The key that a reference names.
 
     Args:
-        reference: ``env:NAME`` for an environment variable, ``credential:NAME`` for a credential that systemd
-            hands over, else the path of a file that its owner alone may read.
+        reference: As ``places.read_secret`` takes it.
 
     Raises:
         ModelError: There is no key; names the place, never what lies there.
     """
-    kind, _, name = reference.partition(":")
-    if kind == "env":
-        text = os.environ.get(name)
-        if text is None:
-            raise ModelError(f"the environment variable {name}, which is to hold the model's key, is not set")
-        return _parse(text, f"the environment variable {name}")
-    if kind == "credential":
-        return _parse_file(_credential(name))
-    path = Path(reference)
-    _check_is_private(path)
-    return _parse_file(path)
+    return _parse(read_secret(reference, "the model's key"))
 
 
 def read_secret_key(path: Path) -> SecretKey:
@@ -158,26 +145,14 @@ def _unwrap(slot: Slot, key: Key) -> bytes | None:
         return None
 
 
-def _parse_file(path: Path) -> Key:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_BYTES_MAX + 1)
-    except OSError as exc:
-        raise ModelError(f"{path}, which is to hold the model's key, cannot be read: {exc.strerror}") from exc
-    if len(content) > _FILE_BYTES_MAX:
-        raise ModelError(f"{path} is too large to be a key; {_HOW}")
-    # Whatever is not ASCII is no key, and says so below.
-    return _parse(content.decode("ascii", "replace"), str(path))
-
-
-def _parse(text: str, place: str) -> Key:
-    lines = [line.strip() for line in text.splitlines()]
+def _parse(secret: Secret) -> Key:
+    lines = [line.strip() for line in secret.text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]  # age-keygen writes comments
     if len(lines) == 1:
-        key = _parse_line(lines[0], place)
+        key = _parse_line(lines[0], secret.place)
         if key is not None:
             return key
-    raise ModelError(f"{place} holds no key: {_HOW}")
+    raise ModelError(f"{secret.place} holds no key: {_HOW}")
 
 
 def _parse_line(line: str, place: str) -> Key | None:
@@ -195,27 +170,6 @@ def _parse_line(line: str, place: str) -> Key | None:
         except ValueError:
             return None
     return None
-
-
-def _credential(name: str) -> Path:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder is None:
-        raise ModelError(
-            f"credential:{name} comes from systemd, and this process has none; start it as a unit with "
-            f"LoadCredentialEncrypted={name}:FILE, or name a file"
-        )
-    if Path(name).name != name:
-        raise ModelError(f"credential:{name} must be the name of a credential, not a path")
-    return Path(folder) / name
-
-
-def _check_is_private(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as exc:
-        raise ModelError(f"{path}, which is to hold the model's key, cannot be read: {exc.strerror}") from exc
-    if stat.S_ISREG(mode) and mode & 0o077:
-        raise ModelError(f"{path} holds a key and others may read it; `chmod 600 {path}`")
 
 
 def _age() -> ModuleType:
