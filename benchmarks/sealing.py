@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from whisper.model import ModelDimensions
 
 from stream_server.cli.machine import cpu_name
-from stream_server.config import ModelsSection
+from stream_server.config import Config, ModelsSection
 from stream_server.engine.access import model_access
 from stream_server.engine.manifest import (
     MANIFEST_NAME,
@@ -89,7 +89,7 @@ def memory_bytes(name: str) -> int:
 def load_once(folder: Path, key: Path, public: Path) -> dict[str, float]:
     """Load a model in this process; seconds, and how far its memory grew at the peak."""
     set_torch_threads(1)
-    access = model_access(ModelsSection(str(key), (str(public),), require_signature=True))
+    access = model_access(Config(models=ModelsSection(str(key), (str(public),), require_signature=True)))
     before, started_s, processor_s = memory_bytes("VmRSS"), time.perf_counter(), time.process_time()
     manifest = read_manifest(folder, access.trust)
     signature_s = time.perf_counter() - started_s
