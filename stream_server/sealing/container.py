@@ -150,7 +150,7 @@ class SealedFile:
             raise self._damaged()
         return data_key
 
-    def pieces(self, key: Key) -> Iterator[tuple[str, bytes]]:
+    def pieces(self, key: Key) -> Iterator[tuple[str, memoryview]]:
         """Decrypt: name of the file and the next bytes of it, in order, each authenticated.
 
         Only when the iterator has ended without an error was the file whole.
@@ -169,7 +169,7 @@ class SealedFile:
                     n_left = entry.size
                 piece, rest = rest[:n_left], rest[n_left:]
                 n_left -= len(piece)
-                yield entry.name, bytes(piece)
+                yield entry.name, piece
 
     def _chunks(self, data_key: bytes) -> Iterator[bytes]:
         cipher = AESGCM(_derived(data_key, b"payload"))
