@@ -62,10 +62,11 @@ cov: $(VENV)/.dev ## run the tests and measure branch coverage
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
 
-check: $(VENV)/.dev ## lint, types, import rules
+check: $(VENV)/.dev ## lint, types, import rules, shell scripts
 	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy" && $(BIN)/mypy
 	@echo "==> import rules" && $(BIN)/lint-imports
+	@echo "==> shell scripts" && $(BIN)/shellcheck $$(grep -lE '^#!.*sh$$' tools/* stream_server/assets/bundle/*.sh)
 	@if command -v npm >/dev/null || [[ $$(id -u) == 0 ]]; then $(MAKE) --no-print-directory check-js; \
 	  else echo "==> client_js: not checked, there is no npm here (make check-js says how to get it)"; fi
 
