@@ -246,7 +246,7 @@ class App:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
         engine = self._config.engine
         self._model_folder = None if engine.fake else find_model(engine.model, self._state)
-        access = model_access(self._config.models)
+        access = model_access(self._config)
         spec = EngineSpec(
             self._model_folder, engine.device, engine.threads, engine.batch, access, self._faults
         )

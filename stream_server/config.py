@@ -20,6 +20,7 @@ from vad.config import PRESETS, SegmenterConfig
 
 CONFIG_PATHS = (Path("stream-server.toml"), Path("/etc/stream-server/config.toml"))
 STATE_VARIABLE = "STREAM_SERVER_STATE"
+_IS_TOKEN = re.compile(r"(hv[sbr]|[sbr])\.[A-Za-z0-9_-]{20,}$")
 _IS_KEY = re.compile(r"AGE-SECRET-KEY-|[0-9a-fA-F]{64}$")
 STATE_FOLDERS = ("certs", "models", "audit", "history", "guests")
 
@@ -316,8 +317,9 @@ class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who vouches for models, and what opens sealed ones."""
 
     key: str | None = None
-    """Where the key lies that opens sealed models: ``credential:NAME`` of systemd, ``env:NAME``, or a file
-    that only its owner may read. Never the key itself."""
+    """Where the key lies that opens sealed models: ``credential:NAME`` of systemd, ``env:NAME``, a file that
+    only its owner may read, ``vault:MOUNT/KEY`` of Vault's transit engine, or the ``pkcs11:`` URI of a key on
+    a token. Never the key itself."""
     trusted_keys: tuple[str, ...] = ()
     """Files with public keys (PEM, Ed25519 or P-256); a model that another key signed is refused."""
     require_signature: bool = False
@@ -331,11 +333,36 @@ class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("key must be a file, env:NAME or credential:NAME, not the key itself")
 
 
+class VaultSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the key helper reaches Vault, for keys ``vault:MOUNT/KEY``; the server itself connects nowhere."""
+
+    address: str | None = None
+    """``https://HOST:PORT``; ``http://`` for this machine only; ``unix:///PATH`` of a Vault Agent or Proxy,
+    the one way under ``PrivateNetwork=yes``."""
+    token: str | None = None
+    """Where the access token lies: ``credential:NAME``, ``env:NAME``, or a file that only its owner may read.
+    An Agent or Proxy may have its own."""
+    ca: str | None = None
+    """File with the authority of Vault's certificate; the default is those that the machine trusts."""
+    namespace: str | None = None
+    timeout_s: float = 10.0
+    """How long Vault may be silent, in all."""
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _range("timeout_s", self.timeout_s, 0.1, 120)
+        if self.address is not None and not re.match(r"https?://[^/@]+/?$|unix:///", self.address):
+            raise ValueError("address must be https://HOST:PORT, or unix:///PATH")
+        if self.token is not None and _IS_TOKEN.match(self.token):
+            raise ValueError("token must be a file, env:NAME or credential:NAME, not the token itself")
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything that can be set."""
 
     offline: bool = False
-    """Refuse the one command that connects out, ``stream-server models pull``; stands before any section."""
+    """Refuse all that connects out: ``stream-server models pull``, and keys in Vault. Stands before any
+    section."""
     server: ServerSection = ServerSection()
     tls: TlsSection = TlsSection()
     limits: LimitsSection = LimitsSection()
@@ -347,6 +374,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     guest: GuestSection = GuestSection()
     policy: PolicySection = PolicySection()
     models: ModelsSection = ModelsSection()
+    vault: VaultSection = VaultSection()
 
 
 def state_dir(option: Path | None) -> Path:

@@ -217,7 +217,7 @@ def _measure_offline(
     from vad.model import NetworkFileError, SileroVad
 
     set_torch_threads(0)
-    access = model_access(load_config(find_config(None), {}).models)
+    access = model_access(load_config(find_config(None), {}))
     transcriber = WhisperTranscriber(folder, "auto", access)
     try:
         network = None if whole else SileroVad()

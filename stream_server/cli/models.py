@@ -281,8 +281,8 @@ def verify(
     key: Annotated[
         str | None,
         typer.Option(
-            help="Where the key of a sealed model lies: a file, env:NAME or credential:NAME. "
-            "[default: models.key of the configuration]",
+            help="Where the key of a sealed model lies: a file, env:NAME, credential:NAME, vault:MOUNT/KEY, "
+            "or a pkcs11: URI. [default: models.key of the configuration]",
             show_default=False,
         ),
     ] = None,
@@ -301,7 +301,7 @@ def verify(
     """
     n_damaged = 0
     with one_line_errors():
-        access = model_access(load_config(find_config(config), {"models": {"key": key}}).models)
+        access = model_access(load_config(find_config(config), {"models": {"key": key}}))
         store = model_store(state_dir)
         for one in [name] if name else [EMBEDDED_NAME, *store.names()]:
             folder = store.find(one)

@@ -10,6 +10,8 @@ import typer
 from stream_server.cli.evaluate import CommandError
 from stream_server.cli.models import StateDir, model_store, one_line_errors
 from stream_server.cli.models_view import Bar
+from stream_server.config import Config, find_config, load_config
+from stream_server.engine.access import vault_server
 from stream_server.engine.manifest import (
     MANIFEST_NAME,
     SEALED_NAME,
@@ -23,7 +25,8 @@ from stream_server.engine.manifest import (
 from stream_server.errors import ModelError
 from stream_server.models.store import is_model_folder
 from stream_server.sealing.container import SealedFile, seal
-from stream_server.sealing.keys import Lock, parse_recipient, read_key, read_secret_key
+from stream_server.sealing.external import is_external, parse_external
+from stream_server.sealing.keys import Key, Lock, parse_recipient, read_key, read_secret_key
 from stream_server.sealing.signing import sign
 
 Model = Annotated[
@@ -33,8 +36,8 @@ KeyPlace = Annotated[
     str,
     typer.Option(
         "--key",
-        help="Where the key lies that opens it: a file that only its owner may read, env:NAME, or "
-        "credential:NAME.",
+        help="Where the key lies that opens it: a file that only its owner may read, env:NAME, "
+        "credential:NAME, vault:MOUNT/KEY, or the pkcs11: URI of a key on a token.",
     ),
 ]
 Recipients = Annotated[
@@ -44,6 +47,18 @@ Recipients = Annotated[
 KeyFiles = Annotated[
     list[Path] | None,
     typer.Option("--key-file", help="File with a secret key of 64 hexadecimal digits; may be repeated."),
+]
+External = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--wrap-with",
+        help="A key that stays where it is: vault:MOUNT/KEY of Vault's transit engine, or the pkcs11: URI of "
+        "an AES key on a token; may be repeated.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="TOML file whose [vault] says how Vault is reached; else as for `serve`."),
 ]
 
 
@@ -82,6 +97,8 @@ def seal_model(
     out: Annotated[Path, typer.Option(help="Folder to make, with the sealed model alone in it.")],
     recipient: Recipients = None,
     key_file: KeyFiles = None,
+    wrap_with: External = None,
+    config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
     """Encrypt a model for one or more keys. The plain one stays where it is.
@@ -90,7 +107,7 @@ def seal_model(
     The manifest stays readable.
     """
     with one_line_errors():
-        locks = _locks(recipient, key_file)
+        locks = _locks(recipient, key_file, wrap_with, load_config(find_config(config), {}))
         folder = _folder(model, state_dir)
         if is_sealed(folder):
             raise CommandError(f"{folder} is sealed already; `models rekey` changes who can open it")
@@ -124,15 +141,17 @@ def unseal_model(
     model: Model,
     key: KeyPlace,
     out: Annotated[Path, typer.Option(help="Folder to make, with the plain model.")],
+    config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
     """Decrypt a sealed model to a folder. To serve it, no plain copy is needed."""
     with one_line_errors():
         folder = _sealed(model, state_dir)
         text, manifest = read_manifest_text(folder), read_manifest(folder)
+        opener = _key(key, load_config(find_config(config), {}))
         _make(out)
         try:
-            _write_plain(folder, key, out)
+            _write_plain(folder, opener, out)
         except BaseException:
             shutil.rmtree(out)  # What is there is not known to be whole.
             raise
@@ -148,6 +167,8 @@ def rekey_model(
     key: KeyPlace,
     recipient: Recipients = None,
     key_file: KeyFiles = None,
+    wrap_with: External = None,
+    config: ConfigFile = None,
     state_dir: StateDir = None,
 ) -> None:
     """Let other keys than before open a sealed model; nothing is encrypted again.
@@ -155,20 +176,21 @@ def rekey_model(
     Old copies of the file still open with the old keys.
     """
     with one_line_errors():
-        locks = _locks(recipient, key_file)
+        settings = load_config(find_config(config), {})
+        locks = _locks(recipient, key_file, wrap_with, settings)
         folder = _sealed(model, state_dir)
         with SealedFile(folder / SEALED_NAME) as sealed:
-            sealed.rekeyed(read_key(key), locks, sealed.path)
+            sealed.rekeyed(_key(key, settings), locks, sealed.path)
     typer.echo(f"{folder / SEALED_NAME} opens with the given keys, and with no others.")
 
 
-def _write_plain(folder: Path, key: str, out: Path) -> None:
+def _write_plain(folder: Path, key: Key, out: Path) -> None:
     manifest = read_manifest(folder)
     n_bytes, n_done = (folder / SEALED_NAME).stat().st_size, 0
     descriptors: dict[str, int] = {}
     try:
         with Bar() as bar:
-            for name, piece in unsealed_pieces(folder, manifest, read_key(key)):
+            for name, piece in unsealed_pieces(folder, manifest, key):
                 if name not in descriptors:
                     if Path(name).name != name or name in (MANIFEST_NAME, SIGNATURE_NAME, SEALED_NAME):
                         raise ModelError(f"{folder / SEALED_NAME} names {name!r}, which no file may have")
@@ -184,12 +206,27 @@ def _write_plain(folder: Path, key: str, out: Path) -> None:
             os.close(descriptor)
 
 
-def _locks(recipients: list[str] | None, key_files: list[Path] | None) -> list[Lock]:
+def _locks(
+    recipients: list[str] | None, key_files: list[Path] | None, external: list[str] | None, config: Config
+) -> list[Lock]:
     locks: list[Lock] = [*map(parse_recipient, recipients or [])]
     locks += map(read_secret_key, key_files or [])
+    for reference in external or []:
+        if not is_external(reference):
+            raise CommandError(
+                f"--wrap-with takes vault:MOUNT/KEY or a pkcs11: URI, not {reference}; a file is --key-file"
+            )
+        locks.append(parse_external(reference, vault_server(config, reference)))
     if not locks:
-        raise CommandError("give --recipient age1…, or --key-file FILE (`openssl rand -hex 32 > FILE`)")
+        raise CommandError(
+            "give --key-file FILE (`openssl rand -hex 32 > FILE`), --recipient age1…, or --wrap-with "
+            "vault:MOUNT/KEY or pkcs11:…"
+        )
     return locks
+
+
+def _key(reference: str, config: Config) -> Key:
+    return read_key(reference, vault_server(config, reference))
 
 
 def _folder(model: str, state_dir: Path | None) -> Path:

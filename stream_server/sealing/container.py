@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from stream_server.errors import ModelError
-from stream_server.sealing.keys import KEY_BYTES, Key, Lock, Slot, unwrap, wrap
+from stream_server.sealing.keys import KEY_BYTES, KINDS, Key, Lock, Slot, unwrap, wrap
 
 MAGIC = b"stream-server sealed 1\n"
 CHUNK_BYTES = 1 << 20
@@ -132,20 +132,25 @@ class SealedFile:
         """Unwrap the data key, and check with it all that stands before the payload.
 
         Raises:
-            ModelError: The key is another, or the file was altered.
+            ModelError: The key is another, or cannot be had, or the file was altered.
         """
-        data_key = unwrap(self.slots, key)
+        try:
+            data_key = unwrap(self.slots, key)
+        except ModelError as exc:
+            raise ModelError(f"{self.path} is not opened: {exc}") from exc
         if data_key is None:
+            kinds = [kind for kind in KINDS if any(slot.kind == kind for slot in self.slots)]
             raise ModelError(
                 f"{self.path} is not sealed for this key, or its header was altered; set [models] key, or "
-                "--key, to one that it is sealed for, or copy the file again"
+                f"--key, to one that it is sealed for (kind: {' or '.join(kinds) or 'unknown'}), or copy the "
+                "file again"
             )
         expected = _mac(data_key, self._public_bytes, self._slots_bytes)
         if not hmac.compare_digest(expected, self._mac):
             raise self._damaged()
         return data_key
 
-    def pieces(self, key: Key) -> Iterator[tuple[str, bytes]]:
+    def pieces(self, key: Key) -> Iterator[tuple[str, memoryview]]:
         """Decrypt: name of the file and the next bytes of it, in order, each authenticated.
 
         Only when the iterator has ended without an error was the file whole.
@@ -164,7 +169,7 @@ class SealedFile:
                     n_left = entry.size
                 piece, rest = rest[:n_left], rest[n_left:]
                 n_left -= len(piece)
-                yield entry.name, bytes(piece)
+                yield entry.name, piece
 
     def _chunks(self, data_key: bytes) -> Iterator[bytes]:
         cipher = AESGCM(_derived(data_key, b"payload"))

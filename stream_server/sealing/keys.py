@@ -1,26 +1,37 @@
-"""Keys that open sealed models: where they are found, and how they wrap a model's data key.
+"""Keys that open sealed models: how they are read, and how they wrap a model's data key.
 
-Two kinds. A secret key is 32 bytes, written as 64 hexadecimal digits (``openssl rand -hex 32``); it wraps by
-AES key wrap (RFC 3394, NIST SP 800-38F). An age key pair (https://age-encryption.org/v1) seals with what is
-public, ``age1…``, and opens with the identity, ``AGE-SECRET-KEY-1…``; it needs the extra ``sealed``.
+Three kinds. A secret key is 32 bytes, written as 64 hexadecimal digits (``openssl rand -hex 32``); it wraps
+by AES key wrap (RFC 3394, NIST SP 800-38F). An age key pair (https://age-encryption.org/v1) seals with what
+is public, ``age1…``, and opens with the identity, ``AGE-SECRET-KEY-1…``; it needs the extra ``sealed``. An
+external key never leaves where it is (``external``).
 
 No error of this module holds key material, in its message, its cause or its context.
 """
 
 import base64
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
+from typing import assert_never
 
 import msgspec
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from stream_server.errors import ModelError
+from stream_server.sealing import external
+from stream_server.sealing.external import (
+    ExternalKey,
+    TokenKey,
+    VaultKey,
+    VaultServer,
+    is_external,
+    parse_external,
+)
+from stream_server.sealing.places import Secret, read_secret
 
 KEY_BYTES = 32
-_FILE_BYTES_MAX = 65_536
+KINDS = ("secret", "age", "vault", "pkcs11")
+"""Of keys, and of the slots that they open."""
 _AGE_SECRET = "AGE-SECRET-KEY-"  # noqa: S105  the beginning of every identity, no secret
 _HOW = (
     "a key is 64 hexadecimal digits (`openssl rand -hex 32`) or an age identity (`age-keygen`), on a line of "
@@ -49,9 +60,9 @@ class AgeRecipient:
     public: str
 
 
-Key = SecretKey | AgeIdentity
+Key = SecretKey | AgeIdentity | ExternalKey
 """What opens."""
-Lock = SecretKey | AgeRecipient
+Lock = SecretKey | AgeRecipient | ExternalKey
 """What seals."""
 
 
@@ -59,32 +70,24 @@ class Slot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A data key, wrapped for one key."""
 
     kind: str
-    """``secret`` or ``age``."""
+    """One of ``KINDS``."""
     wrapped: str
     """base64."""
 
 
-def read_key(reference: str) -> Key:
-    """The key that a reference names.
+def read_key(reference: str, vault: VaultServer | None = None) -> Key:
+    """The key that a reference names; one that is external is not asked for yet.
 
     Args:
-        reference: ``env:NAME`` for an environment variable, ``credential:NAME`` for a credential that systemd
-            hands over, else the path of a file that its owner alone may read.
+        reference: As ``places.read_secret`` or ``external.parse_external`` takes it.
+        vault: How Vault is reached, for a key that is there.
 
     Raises:
         ModelError: There is no key; names the place, never what lies there.
     """
-    kind, _, name = reference.partition(":")
-    if kind == "env":
-        text = os.environ.get(name)
-        if text is None:
-            raise ModelError(f"the environment variable {name}, which is to hold the model's key, is not set")
-        return _parse(text, f"the environment variable {name}")
-    if kind == "credential":
-        return _parse_file(_credential(name))
-    path = Path(reference)
-    _check_is_private(path)
-    return _parse_file(path)
+    if is_external(reference):
+        return parse_external(reference, vault)
+    return _parse(read_secret(reference, "the model's key"))
 
 
 def read_secret_key(path: Path) -> SecretKey:
@@ -93,7 +96,7 @@ def read_secret_key(path: Path) -> SecretKey:
     Raises:
         ModelError: There is none, or it is an age identity, whose public half seals.
     """
-    key = read_key(str(path))
+    key = _parse(read_secret(str(path), "the model's key"))
     if isinstance(key, AgeIdentity):
         raise ModelError(
             f"{path} holds an age identity, which only opens; seal with its public half, "
@@ -119,33 +122,64 @@ def parse_recipient(text: str) -> AgeRecipient:
 
 
 def wrap(data_key: bytes, lock: Lock) -> Slot:
-    """Wrap a data key so that only the lock's key can unwrap it."""
+    """Wrap a data key so that only the lock's key can unwrap it.
+
+    Raises:
+        ModelError: The lock is external and does not do it.
+    """
     if isinstance(lock, SecretKey):
         return _slot("secret", aes_key_wrap(lock.secret, data_key))
-    pyrage = _age()
-    return _slot("age", pyrage.encrypt(data_key, [pyrage.x25519.Recipient.from_str(lock.public)]))
+    if isinstance(lock, AgeRecipient):
+        pyrage = _age()
+        return _slot("age", pyrage.encrypt(data_key, [pyrage.x25519.Recipient.from_str(lock.public)]))
+    return _slot(_kind(lock), external.wrap(lock, data_key))
 
 
 def unwrap(slots: list[Slot], key: Key) -> bytes | None:
-    """The data key, if one of the slots is for this key."""
-    kind = "secret" if isinstance(key, SecretKey) else "age"
-    for slot in slots:
-        if slot.kind == kind:
-            opened = _unwrap(slot, key)
-            if opened is not None and len(opened) == KEY_BYTES:
-                return opened
+    """The data key, if one of the slots is for this key.
+
+    Raises:
+        ModelError: The key is external and does not open any slot of its kind.
+    """
+    wrapped = [one for slot in slots if slot.kind == _kind(key) and (one := _wrapped(slot)) is not None]
+    if not wrapped:
+        return None
+    if isinstance(key, ExternalKey):
+        opened = external.unwrap(key, wrapped)
+        return opened if len(opened) == KEY_BYTES else None
+    for one in wrapped:
+        data_key = _unwrap(one, key)
+        if data_key is not None and len(data_key) == KEY_BYTES:
+            return data_key
     return None
+
+
+def _kind(key: Key | Lock) -> str:
+    match key:
+        case SecretKey():
+            return "secret"
+        case AgeIdentity() | AgeRecipient():
+            return "age"
+        case VaultKey():
+            return "vault"
+        case TokenKey():
+            return "pkcs11"
+        case _:
+            assert_never(key)
 
 
 def _slot(kind: str, wrapped: bytes) -> Slot:
     return Slot(kind, base64.b64encode(wrapped).decode())
 
 
-def _unwrap(slot: Slot, key: Key) -> bytes | None:
+def _wrapped(slot: Slot) -> bytes | None:
     try:
-        wrapped = base64.b64decode(slot.wrapped, validate=True)
+        return base64.b64decode(slot.wrapped, validate=True)
     except ValueError:
         return None
+
+
+def _unwrap(wrapped: bytes, key: SecretKey | AgeIdentity) -> bytes | None:
     if isinstance(key, SecretKey):
         try:
             return aes_key_unwrap(key.secret, wrapped)
@@ -158,29 +192,17 @@ def _unwrap(slot: Slot, key: Key) -> bytes | None:
         return None
 
 
-def _parse_file(path: Path) -> Key:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_BYTES_MAX + 1)
-    except OSError as exc:
-        raise ModelError(f"{path}, which is to hold the model's key, cannot be read: {exc.strerror}") from exc
-    if len(content) > _FILE_BYTES_MAX:
-        raise ModelError(f"{path} is too large to be a key; {_HOW}")
-    # Whatever is not ASCII is no key, and says so below.
-    return _parse(content.decode("ascii", "replace"), str(path))
-
-
-def _parse(text: str, place: str) -> Key:
-    lines = [line.strip() for line in text.splitlines()]
+def _parse(secret: Secret) -> SecretKey | AgeIdentity:
+    lines = [line.strip() for line in secret.text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]  # age-keygen writes comments
     if len(lines) == 1:
-        key = _parse_line(lines[0], place)
+        key = _parse_line(lines[0], secret.place)
         if key is not None:
             return key
-    raise ModelError(f"{place} holds no key: {_HOW}")
+    raise ModelError(f"{secret.place} holds no key: {_HOW}")
 
 
-def _parse_line(line: str, place: str) -> Key | None:
+def _parse_line(line: str, place: str) -> SecretKey | AgeIdentity | None:
     if line.startswith(_AGE_SECRET):
         pyrage = _age()
         try:
@@ -195,27 +217,6 @@ def _parse_line(line: str, place: str) -> Key | None:
         except ValueError:
             return None
     return None
-
-
-def _credential(name: str) -> Path:
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if folder is None:
-        raise ModelError(
-            f"credential:{name} comes from systemd, and this process has none; start it as a unit with "
-            f"LoadCredentialEncrypted={name}:FILE, or name a file"
-        )
-    if Path(name).name != name:
-        raise ModelError(f"credential:{name} must be the name of a credential, not a path")
-    return Path(folder) / name
-
-
-def _check_is_private(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as exc:
-        raise ModelError(f"{path}, which is to hold the model's key, cannot be read: {exc.strerror}") from exc
-    if stat.S_ISREG(mode) and mode & 0o077:
-        raise ModelError(f"{path} holds a key and others may read it; `chmod 600 {path}`")
 
 
 def _age() -> ModuleType:

@@ -5,12 +5,14 @@ import secrets
 from pathlib import Path
 
 import pytest
+from fake_vault import TOKEN, fake_vault
 from live_server import LiveServer
 from pki import Pki
 
 from stream_server.engine.manifest import WEIGHTS_NAME, embedded_model, read_manifest_text
 from stream_server.errors import ModelError
-from stream_server.sealing.container import seal
+from stream_server.sealing.container import SealedFile, seal
+from stream_server.sealing.external import VaultServer, parse_external
 from stream_server.sealing.keys import read_secret_key
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -29,21 +31,28 @@ def sealed(tmp_path: Path) -> Path:
     return folder
 
 
-def server_with(pki: Pki, sealed: Path, key: str) -> LiveServer:
+def server_with(pki: Pki, sealed: Path, key: str, vault: dict[str, object] | None = None) -> LiveServer:
     engine = {"fake": False, "model": str(sealed), "device": "cpu", "threads": 1}
-    return LiveServer(pki.store.folder.parent, {"engine": engine, "models": {"key": key}})
+    return LiveServer(
+        pki.store.folder.parent, {"engine": engine, "models": {"key": key}, "vault": vault or {}}
+    )
 
 
-def test_the_server_loads_it_with_its_key_and_tells_nobody(
+def test_the_engine_has_its_key_helper_ask_vault_and_tells_nobody(
     pki: Pki, sealed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    secret = (sealed.parent / "key").read_text()
-    monkeypatch.setenv("MODEL_KEY", secret)
-    server = server_with(pki, sealed, "env:MODEL_KEY")
-    server.start()
-    assert server.stop() == 0
-    assert secret not in caplog.text
+    monkeypatch.setenv("VAULT_TOKEN", TOKEN)
+    with fake_vault() as vault:
+        lock = parse_external("vault:transit/models", VaultServer(vault.address, "env:VAULT_TOKEN"))
+        with SealedFile(sealed / "model.sealed") as file:
+            file.rekeyed(read_secret_key(sealed.parent / "key"), [lock], file.path)
+        way: dict[str, object] = {"address": vault.address, "token": "env:VAULT_TOKEN"}
+        server = server_with(pki, sealed, "vault:transit/models", way)
+        server.start()
+        assert server.stop() == 0
+        assert vault.asked == ["/v1/transit/encrypt/models", "/v1/transit/decrypt/models"]
+    assert TOKEN not in caplog.text
 
 
 def test_the_server_does_not_start_with_another_key(pki: Pki, sealed: Path) -> None:

@@ -1,6 +1,7 @@
 """A newcomer's mistakes in the configuration, and what each says."""
 
 import dataclasses
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,19 @@ def test_flags_win_over_the_file_and_those_not_given_do_not_count(tmp_path: Path
 def test_segments_become_a_segmenter_configuration(tmp_path: Path) -> None:
     assert Config().segments.segmenter() == SegmenterConfig()
     assert load(tmp_path, "[segments]\nsegment_s_max = 4").segments.segmenter().segment_s_max == 4.0
+
+
+def test_secrets_in_place_of_where_they_lie_are_refused_and_not_repeated(tmp_path: Path) -> None:
+    for text, secret in (
+        ('[models]\nkey = "{}"', "5a" * 32),
+        ('[vault]\ntoken = "{}"', "hvs.CAESIJ-a-token-for-tests-only"),
+        ('[vault]\ntoken = "{}"', "s.abcdefghijklmnopqrstuvwx"),
+    ):
+        with pytest.raises(
+            ConfigError, match="must be a file, env:NAME or credential:NAME, not the"
+        ) as caught:
+            load(tmp_path, text.format(secret))
+        assert secret not in "".join(traceback.format_exception(caught.value))
 
 
 BAD = [
@@ -104,6 +118,11 @@ BAD = [
     ('[server]\norigins = ["null"]', ["server", "origins", "'null'"]),
     ('[server]\norigins = ["https://A.example"]', ["server", "origins"]),
     ("[policy]\nfile = 3", ["policy.file", "str"]),
+    ('[vault]\naddress = "vault.example:8200"', ["vault", "address", "https://HOST:PORT"]),
+    ('[vault]\naddress = "https://user@vault.example"', ["vault", "address"]),
+    ('[vault]\naddress = "https://vault.example/ui"', ["vault", "address"]),
+    ("[vault]\ntimeout_s = 121", ["vault", "timeout_s", "120"]),
+    ("[vault]\ntimeout_s = 0.09", ["vault", "timeout_s", "0.1"]),
     ("[engine]\nbatch = 0", ["engine", "batch"]),
     ("[engine]\npartial_ms = 31", ["engine", "partial_ms"]),
     ('[segments]\npreset = "party"', ["segments", "preset", "captions, dictation"]),

@@ -3,12 +3,15 @@
 import re
 import secrets
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import models
 import pyrage
 import pytest
 from click.testing import Result
+from fake_vault import TOKEN, fake_vault
+from soft_token import PIN, make_soft_token
 from typer.testing import CliRunner
 
 from stream_server.cli import app
@@ -104,6 +107,89 @@ def test_another_key_opens_it_after_rekey_and_the_old_one_does_not(
     operator.ok("unseal", sealed, "--key", new, "--out", tmp_path / "yes")
 
 
+def payload(sealed: Path) -> bytes:
+    """The encrypted files, at the end: the header is far shorter than what is left out."""
+    return (sealed / "model.sealed").read_bytes()[-100_000:]
+
+
+def test_rekey_goes_from_each_kind_of_key_to_each_other(operator: Operator, tmp_path: Path) -> None:
+    pair = pyrage.x25519.Identity.generate()
+    (tmp_path / "identity").write_text(f"{pair}\n")
+    (tmp_path / "identity").chmod(0o600)
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
+    key = operator.key("key")
+    uri = make_soft_token(tmp_path).uri()
+    sealed, config = tmp_path / "sealed", tmp_path / "config.toml"
+    with fake_vault() as vault:
+        config.write_text(f'[vault]\naddress = "{vault.address}"\ntoken = "{tmp_path / "token"}"\n')
+        kinds: list[tuple[object, tuple[object, ...]]] = [
+            (key, ("--key-file", key)),
+            ("vault:transit/models", ("--wrap-with", "vault:transit/models")),
+            (uri, ("--wrap-with", uri)),
+            (tmp_path / "identity", ("--recipient", pair.to_public())),
+            (key, ("--key-file", key)),
+        ]
+        operator.ok("seal", operator.plain, *kinds[0][1], "--out", sealed)
+        before = payload(sealed)
+        for (old, _), (new, lock) in pairwise(kinds):
+            operator.ok("rekey", sealed, "--key", old, *lock, "--config", config)
+            if new != key:
+                told = operator.refused("rekey", sealed, "--key", key, *lock, "--config", config)
+                assert "is not sealed for this key" in told
+        assert payload(sealed) == before
+        operator.ok("rekey", sealed, "--key", key, "--wrap-with", "vault:transit/models", "--config", config)
+        operator.ok(
+            "unseal", sealed, "--key", "vault:transit/models", "--out", tmp_path / "again", "--config", config
+        )
+        assert content(tmp_path / "again") == content(operator.plain)
+        # After a rotation the same command wraps with the newest version.
+        vault.rotate("transit/models")
+        words = ("--key", "vault:transit/models", "--wrap-with", "vault:transit/models", "--config", config)
+        operator.ok("rekey", sealed, *words)
+    for secret in (TOKEN, PIN, key.read_text(), str(pair)):
+        assert secret not in operator.said
+
+
+def test_a_rekey_that_fails_leaves_the_file_as_it_was(operator: Operator, tmp_path: Path) -> None:
+    key, sealed, config = operator.key("key"), tmp_path / "sealed", tmp_path / "config.toml"
+    operator.ok("seal", operator.plain, "--key-file", key, "--out", sealed)
+    before = content(sealed)
+    config.write_text('[vault]\naddress = "http://127.0.0.1:1"\n')
+    words = ("--key", key, "--wrap-with", "vault:transit/models", "--config", config)
+    told = operator.refused("rekey", sealed, *words)
+    assert "vault:transit/models at http://127.0.0.1:1 cannot be reached: Connection refused" in told
+    assert content(sealed) == before
+
+
+def test_offline_refuses_a_key_in_vault(operator: Operator, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('offline = true\n[vault]\naddress = "http://127.0.0.1:1"\n')
+    words = ("--wrap-with", "vault:transit/models", "--out", tmp_path / "sealed", "--config", config)
+    assert "offline = true" in operator.refused("seal", operator.plain, *words)
+    config.write_text(config.read_text() + '[models]\nkey = "vault:transit/models"\n')
+    assert "offline = true" in operator.refused("verify", "--config", config)
+
+
+def test_verify_opens_with_a_key_in_vault(operator: Operator, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(TOKEN)
+    (tmp_path / "token").chmod(0o600)
+    with fake_vault() as vault:
+        config = tmp_path / "config.toml"
+        config.write_text(
+            f'[vault]\naddress = "{vault.address}"\ntoken = "{tmp_path / "token"}"\n'
+            '[models]\nkey = "vault:transit/models"\n'
+        )
+        words = ("--wrap-with", "vault:transit/models", "--config", config)
+        operator.ok("seal", operator.plain, *words, "--out", tmp_path / "sealed")
+        operator.ok("import", tmp_path / "sealed", "--name", "ours")
+        assert "ours: as its manifest says" in operator.ok("verify", "--config", config)
+        vault.is_sealed = True
+        told = operator.refused("verify", "ours", "--config", config)
+        assert "model.sealed is not opened: Vault at" in told
+        assert "`vault operator unseal`" in told
+
+
 def test_verify_finds_what_was_altered_and_needs_the_key(operator: Operator, tmp_path: Path) -> None:
     key = operator.key("key")
     operator.ok("seal", operator.plain, "--key-file", key, "--out", tmp_path / "sealed")
@@ -134,6 +220,10 @@ def test_what_cannot_be_done_says_what_to_do(operator: Operator, tmp_path: Path)
     assert "--recipient" in operator.refused("seal", operator.plain, "--out", sealed)
     operator.ok("seal", operator.plain, "--key-file", key, "--out", sealed)
     assert "already" in operator.refused("seal", operator.plain, "--key-file", key, "--out", sealed)
+    told = operator.refused("seal", operator.plain, "--wrap-with", key, "--out", tmp_path / "x")
+    assert "a file is --key-file" in told
+    told = operator.refused("unseal", sealed, "--key", "vault:transit/models", "--out", tmp_path / "x")
+    assert "needs [vault] in the configuration" in told
     assert "rekey" in operator.refused("seal", sealed, "--key-file", key, "--out", tmp_path / "x")
     assert "models unseal" in operator.refused("sign", sealed, "--key", private)
     for command in ("unseal", "rekey"):

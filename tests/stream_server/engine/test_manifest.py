@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from stream_server.engine import manifest as manifest_module
 from stream_server.engine.manifest import (
     Manifest,
     embedded_model,
     find_model,
     read_manifest,
+    read_verified,
     verify_files,
     version_key,
 )
@@ -205,6 +208,22 @@ def test_every_file_of_the_manifest_is_checked(tmp_path: Path) -> None:
     manifest = good()
     manifest["files"]["vocabulary.json"] = {"sha256": "0" * 64}
     assert "vocabulary.json is missing" in refusal(folder_with(tmp_path, manifest))
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65, 640, 641])
+def test_what_is_read_is_what_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(manifest_module, "_HASH_BLOCK_BYTES", 64)
+    weights = random.Random(size).randbytes(size)
+    entry = {"sha256": hashlib.sha256(weights).hexdigest()}
+    folder = folder_with(tmp_path, good() | {"files": {"model.safetensors": entry}}, weights)
+    manifest = read_manifest(folder)
+    assert read_verified(folder, manifest, "model.safetensors") == weights
+    for place in {0, size // 2, size - 1}:
+        altered = bytearray(weights)
+        altered[place] ^= 1
+        (folder / "model.safetensors").write_bytes(altered)
+        with pytest.raises(ModelError, match="truncated or altered"):
+            read_verified(folder, manifest, "model.safetensors")
 
 
 def test_a_manifest_is_a_value() -> None:

@@ -14,7 +14,7 @@ import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from stream_server.config import ModelsSection
+from stream_server.config import Config, ModelsSection, VaultSection
 from stream_server.engine import model as engine_model
 from stream_server.engine.access import ModelAccess, model_access
 from stream_server.engine.manifest import embedded_model, read_manifest, read_manifest_text
@@ -22,6 +22,7 @@ from stream_server.engine.model import load_whisper
 from stream_server.engine.transcriber import WhisperTranscriber
 from stream_server.errors import ConfigError, ModelError
 from stream_server.sealing.container import seal
+from stream_server.sealing.external import VaultKey, VaultServer
 from stream_server.sealing.keys import read_secret_key
 from stream_server.sealing.signing import sign
 
@@ -60,7 +61,8 @@ class Place:
 
     @property
     def strict(self) -> ModelAccess:
-        return model_access(ModelsSection(str(self.key), (str(self.public),), require_signature=True))
+        section = ModelsSection(str(self.key), (str(self.public),), require_signature=True)
+        return model_access(Config(models=section))
 
 
 @pytest.fixture
@@ -157,7 +159,7 @@ def test_the_embedded_model_needs_no_signature_but_a_copy_of_it_does(place: Plac
 
 def test_a_public_key_that_is_none_is_an_error_of_the_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"models.trusted_keys: .*gone"):
-        model_access(ModelsSection(None, (str(tmp_path / "gone"),), require_signature=True))
+        model_access(Config(models=ModelsSection(None, (str(tmp_path / "gone"),), require_signature=True)))
 
 
 _MEASURED = """
@@ -192,3 +194,21 @@ def test_the_peak_of_memory_is_the_file_and_less_than_50_mb(place: Place) -> Non
     )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) <= 50_000_000
+
+
+def test_an_external_key_is_checked_before_anything_is_loaded() -> None:
+    for key, says in (
+        ("vault:transit/models", r"needs \[vault\]"),
+        ("pkcs11:object=a", "lacks .module-path"),
+    ):
+        with pytest.raises(ConfigError, match=f"models.key: .*{says}"):
+            model_access(Config(models=ModelsSection(key)))
+    vault = VaultSection("https://vault.example")
+    with pytest.raises(ConfigError, match="offline = true"):
+        model_access(Config(offline=True, models=ModelsSection("vault:transit/models"), vault=vault))
+    access = model_access(Config(models=ModelsSection("vault:transit/models"), vault=vault))
+    assert access.read_key(Path("model.sealed")) == VaultKey(
+        VaultServer("https://vault.example"), "transit", "models"
+    )
+    on_a_token = ModelsSection("pkcs11:object=a?module-path=/lib/x.so")
+    assert model_access(Config(offline=True, models=on_a_token)).vault is None
