@@ -14,8 +14,9 @@ from websockets.http11 import Request, Response
 
 from stream_server.core.admission import Admission
 from stream_server.core.audit import Auditor
-from stream_server.core.guests import Guests, NotSigned
+from stream_server.core.guests import Guests
 from stream_server.core.networks import limited_by
+from stream_server.core.signed import NotSigned
 from stream_server.errors import LinkExpired
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics

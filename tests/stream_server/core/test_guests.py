@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.core import guests as module
-from stream_server.core.guests import TOKEN_S, Guests, Link, NotSigned, sign_link
+from stream_server.core.guests import TOKEN_S, Guests, Link, sign_link
 from stream_server.core.room_log import RoomLimits
 from stream_server.core.room_messages import Read
 from stream_server.core.rooms import Reader, Rooms
+from stream_server.core.signed import SIGNED_LENGTH_MAX, NotSigned
 from stream_server.errors import LinkExpired, NotAllowed, Overloaded
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -188,4 +188,4 @@ def test_any_text_is_refused_in_the_same_way(text: str) -> None:
 
 def test_the_longest_room_fits() -> None:
     link = msgspec.structs.replace(LINK, room="a" * 63)
-    assert len(sign_link(KEY, link)) < module.SIGNED_LENGTH_MAX / 2
+    assert len(sign_link(KEY, link)) < SIGNED_LENGTH_MAX / 2
