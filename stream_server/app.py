@@ -176,6 +176,7 @@ class App:
             self._audit,
             self._metrics,
             has_guests=has_guests,
+            token_stream_s=self._config.guest.stream_s,
         )
         inherited = take_inherited()
         check_doors(
@@ -215,6 +216,7 @@ class App:
                 self,
                 self._metrics,
                 self._audit,
+                None if self._guest_door is None else self._guest_door.tokens,
                 pages,
             ),
             self._metrics,
@@ -227,7 +229,17 @@ class App:
         self._listeners = [self._listener]
         if self._guest_door is not None:
             guests = self._guest_door.listener(
-                self._rooms, self, self._metrics, self._audit, pages.for_guests()
+                admission,
+                self._hub,
+                self._rooms,
+                self._policy,
+                self._quotas,
+                self._access.presence,
+                self._access.token_refusal,
+                self,
+                self._metrics,
+                self._audit,
+                pages.for_guests(),
             )
             self._listeners.append(guests)
         try:

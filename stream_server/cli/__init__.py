@@ -16,6 +16,7 @@ from stream_server.cli.models import app as models_app
 from stream_server.cli.models_sealed import add_commands
 from stream_server.cli.policy import app as policy_app
 from stream_server.cli.serve import serve
+from stream_server.cli.token import token
 from stream_server.cli.transcribe import transcribe
 from stream_server.cli.watch import watch
 
@@ -34,6 +35,7 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(watch)
 app.command()(link)
+app.command()(token)
 app.command()(bundle)
 add_commands(models_app)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")

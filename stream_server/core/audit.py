@@ -27,6 +27,8 @@ class AuditAction(StrEnum):
     """A TLS handshake."""
     AUTHORIZE = "client.authorize"
     """A request, after TLS."""
+    TOKEN_MINT = "token.mint"  # noqa: S105  a name, not a secret
+    """A client made a token by which others send audio in its place."""
     SESSION_START = "session.start"
     SESSION_END = "session.end"
     MODEL_LOAD = "model.load"
