@@ -237,8 +237,6 @@ class App:
                 self._access.presence,
                 self._access.token_refusal,
                 self,
-                self._metrics,
-                self._audit,
                 pages.for_guests(),
             )
             self._listeners.append(guests)
@@ -252,7 +250,9 @@ class App:
 
     def _open_guest_door(self, sockets: list[socket.socket] | None) -> GuestDoor | None:
         context = self._access.guest_context
-        return None if context is None else GuestDoor(self._config, self._state, context, sockets)
+        if context is None:
+            return None
+        return GuestDoor(self._config, self._state, context, self._metrics, self._audit, sockets)
 
     async def _start_models(self) -> ModelFacts:
         """Load VAD and Whisper at once; neither is left running if the other fails."""

@@ -17,11 +17,13 @@ from stream_server.core.policy import PolicyInForce
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.room_log import RoomLimits
 from stream_server.core.rooms import Rooms
+from stream_server.core.signed import KeysInForce
 from stream_server.core.writer_tokens import WriterToken, WriterTokens
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
+from stream_server.transport.audit_events import token_keys_changed, token_keys_kept
 from stream_server.transport.connection import stream_handler, writer_handler
 from stream_server.transport.gate import Gate, RoomDoor, StreamDoor, TokenDoor
 from stream_server.transport.guest_gate import GuestGate, WriterDoor
@@ -103,6 +105,8 @@ class GuestDoor:
         config: With ``guest.enabled``.
         state: Folder with ``guests``.
         context: TLS without client certificates.
+        metrics: Reloads of keys that failed.
+        auditor: Told of other keys.
         sockets: That already listen; None binds ``guest.host`` and ``guest.port``.
 
     Raises:
@@ -114,13 +118,17 @@ class GuestDoor:
         config: Config,
         state: Path,
         context: SwappableContext,
+        metrics: Metrics,
+        auditor: Auditor,
         sockets: list[socket.socket] | None = None,
     ) -> None:
         self._config = config
+        self._metrics = metrics
+        self._auditor = auditor
         self._links = GuestLinks(state)
-        key = self._links.key()
-        self._guests = Guests(key, time.time)
-        self.tokens = WriterTokens(key, time.time, lambda: secrets.token_hex(6))
+        self._keys = KeysInForce(self._links.changed_keys() or self._links.keys())
+        self._guests = Guests(self._keys, time.time)
+        self.tokens = WriterTokens(self._keys, time.time, lambda: secrets.token_hex(6))
         """Of writers; made at the gate of clients with a certificate."""
         self._guests.set_links(self._links.changed_links() or [])
         self.context = context
@@ -141,14 +149,12 @@ class GuestDoor:
         presence: Presence,
         token_objection: Callable[[WriterToken, str], Objection | None],
         health: Health,
-        metrics: Metrics,
-        auditor: Auditor,
         pages: Pages | None = None,
     ) -> Listener:
         """What accepts guests; it owns the address from here on."""
         guest = self._config.guest
         limits = AdmissionLimits(guest.readers, guest.readers_per_address, guest.connects_per_minute)
-        serve = guest_handler(rooms, self._guests, metrics)
+        serve = guest_handler(rooms, self._guests, self._metrics)
         by_address = AdmissionLimits(guest.writers, guest.writers_per_address, guest.connects_per_minute)
         writers = WriterDoor(
             self.tokens,
@@ -157,18 +163,26 @@ class GuestDoor:
             quotas,
             policy,
             token_objection,
-            writer_handler(hub, policy, presence, metrics),
+            writer_handler(hub, policy, presence, self._metrics),
             frozenset(self._config.server.origins),
         )
         gate = GuestGate(
-            Admission(limits), self._guests, self.refresh, serve, health, metrics, auditor, writers, pages
+            Admission(limits),
+            self._guests,
+            self.refresh,
+            serve,
+            health,
+            self._metrics,
+            self._auditor,
+            writers,
+            pages,
         )
         return Listener(
             self._sockets,
             self.context,
             gate,
-            metrics,
-            auditor,
+            self._metrics,
+            self._auditor,
             handshakes_max=guest.handshakes,
             handshakes_per_address=guest.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,
@@ -181,7 +195,8 @@ class GuestDoor:
         self._guests.tick()
 
     def refresh(self) -> None:
-        """Take in the list of links, if it has changed."""
+        """Take in keys and the list of links, if they have changed."""
+        self._refresh_keys()
         try:
             links = self._links.changed_links()
         except ConfigError as exc:
@@ -190,3 +205,18 @@ class GuestDoor:
             links = None
         if links is not None:
             self._guests.set_links(links)
+
+    def _refresh_keys(self) -> None:
+        try:
+            keys = self._links.changed_keys()
+        except ConfigError as exc:
+            _log.error("token_keys_unreadable", extra=fields(error=str(exc)))
+            self._metrics.reload_failures.labels(what="token_keys").inc()
+            self._auditor.record(token_keys_kept())
+            return
+        if keys is None:
+            return
+        before, self._keys.current = self._keys.current, keys
+        if keys.names != before.names:
+            _log.info("token_keys_reloaded", extra=fields(retired=len(keys.retired)))
+            self._auditor.record(token_keys_changed(keys))

@@ -35,6 +35,8 @@ class AuditAction(StrEnum):
     CONFIG_LOAD = "config.load"
     TLS_LOAD = "tls.load"
     """Certificate, authority or revocation list were read, at start or again."""
+    KEY_ROTATE = "key.rotate"
+    """Another key signs from here on."""
     POLICY_LOAD = "policy.load"
     SERVER_START = "server.start"
     SERVER_STOP = "server.stop"

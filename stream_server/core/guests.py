@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream_server.core.room_messages import Read
 from stream_server.core.rooms import Reader
-from stream_server.core.signed import Claims, NotSigned, sign, verify
+from stream_server.core.signed import TOKEN_S_MAX, Claims, KeysInForce, NotSigned, check_retired, sign, verify
 from stream_server.errors import LinkExpired, NotAllowed
 
-TOKEN_S = 900
+TOKEN_S = TOKEN_S_MAX
 """How long a token may be used to connect."""
 
 _LINK_AUDIENCE = "stream-server guest link"
@@ -68,12 +68,12 @@ class Guests:
     It is the ``Admittance`` of the guest listener. One thread.
 
     Args:
-        key: Signs links and tokens.
+        keys: Sign links and tokens.
         unix_s: Gives the wall clock's time.
     """
 
-    def __init__(self, key: Ed25519PrivateKey, unix_s: Callable[[], float]) -> None:
-        self._key = key
+    def __init__(self, keys: KeysInForce, unix_s: Callable[[], float]) -> None:
+        self._keys = keys
         self._unix_s = unix_s
         self._links: dict[str, Link] = {}
         self._readers: dict[Reader, str] = {}
@@ -90,15 +90,17 @@ class Guests:
             LinkExpired: It is over or was revoked.
         """
         try:
-            claims = verify(self._key, signed, _LinkClaims, _LINK_AUDIENCE)
+            claims, retired_s = verify(self._keys.current, signed, _LinkClaims, _LINK_AUDIENCE)
         except NotSigned as exc:
             raise NotSigned(
                 "this is no link of this server; copy the whole address, to its last character"
             ) from exc
         link = self._link_of(claims)
+        if retired_s is not None and link.issued > retired_s:
+            raise NotSigned("this link was signed by a key that signs no more")
         now_s = int(self._unix_s())
         expires = min(now_s + TOKEN_S, link.expires)
-        token = sign(self._key, _LinkClaims(_TOKEN_AUDIENCE, link.id, expires, link.room))
+        token = sign(self._keys.current.current, _LinkClaims(_TOKEN_AUDIENCE, link.id, expires, link.room))
         return Grant(token, expires - now_s, link, link.expires - now_s)
 
     def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
@@ -128,7 +130,8 @@ class Guests:
         if token is None:
             raise NotAllowed("a guest's read needs a token; get one from /v1/guest/token")
         try:
-            claims = verify(self._key, token, _LinkClaims, _TOKEN_AUDIENCE)
+            claims, retired_s = verify(self._keys.current, token, _LinkClaims, _TOKEN_AUDIENCE)
+            check_retired(retired_s, self._unix_s())
             link = self._link_of(claims)
         except NotSigned as exc:
             raise NotAllowed("the token is not one of this server; get another one") from exc

@@ -21,14 +21,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from certs.identity import Identity, parse_uri
 from stream_server.core.networks import Network, networks
-from stream_server.core.signed import SIGNED_LENGTH_MAX, Claims, NotSigned, sign, verify
+from stream_server.core.signed import (
+    SIGNED_LENGTH_MAX,
+    Claims,
+    KeysInForce,
+    NotSigned,
+    check_retired,
+    sign,
+    verify,
+)
 from stream_server.errors import TokenExpired
 
-TOKEN_S_MAX = 900
 TOKEN_S_MIN = 10
 NETWORK_RULE = "a network is such as 10.1.0.0/16 or 2001:db8::/48, or one address, and not every address"
 
@@ -90,15 +96,13 @@ class WriterTokens:
     """Makes tokens and knows them again.
 
     Args:
-        key: Signs them.
+        keys: Sign them.
         unix_s: Gives the wall clock's time.
         new_id: Gives an id that was never given before.
     """
 
-    def __init__(
-        self, key: Ed25519PrivateKey, unix_s: Callable[[], float], new_id: Callable[[], str]
-    ) -> None:
-        self._key = key
+    def __init__(self, keys: KeysInForce, unix_s: Callable[[], float], new_id: Callable[[], str]) -> None:
+        self._keys = keys
         self._unix_s = unix_s
         self._new_id = new_id
 
@@ -123,7 +127,7 @@ class WriterTokens:
         now_s = int(self._unix_s())
         expires_s = min(now_s + lifetime_s, int(minter.not_after.timestamp()))
         token = WriterToken(self._new_id(), minter, room, network, name, now_s, expires_s)
-        text = sign(self._key, _claims_of(token))
+        text = sign(self._keys.current.current, _claims_of(token))
         if len(text) > SIGNED_LENGTH_MAX:
             raise TokenTooLong("this certificate's name is too long for a token; issue a shorter one")
         return token, text
@@ -135,7 +139,9 @@ class WriterTokens:
             NotSigned: It is no token of this server.
             TokenExpired: Its time is over.
         """
-        token = _token_of(verify(self._key, text, _TokenClaims, _AUDIENCE))
+        claims, retired_s = verify(self._keys.current, text, _TokenClaims, _AUDIENCE)
+        check_retired(retired_s, self._unix_s())
+        token = _token_of(claims)
         if token.expires_s <= self._unix_s():
             raise TokenExpired("the token is over; get another one")
         return token

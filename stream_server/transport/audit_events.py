@@ -1,7 +1,10 @@
 """What listeners and gates have to say to the audit log."""
 
+import hashlib
+
 from certs.identity import Identity
 from stream_server.core.audit import Actor, AuditAction, AuditEvent, Outcome
+from stream_server.core.signed import Keys
 from stream_server.core.writer_tokens import WriterToken
 from stream_server.transport.presence import Present
 
@@ -75,6 +78,20 @@ def writer_admitted(token: WriterToken, address: str) -> AuditEvent:
 
 def _streams_of(token: WriterToken) -> str:
     return "path:/v1/stream" if token.room is None else f"room:{token.room}"
+
+
+def token_keys_changed(keys: Keys) -> AuditEvent:
+    """Other keys sign, or count for, links and tokens from here on."""
+    detail: dict[str, str | int] = {
+        "key": hashlib.sha256(keys.current.public_key().public_bytes_raw()).hexdigest(),
+        "retired": len(keys.retired),
+    }
+    return AuditEvent(AuditAction.KEY_ROTATE, Outcome.SUCCESS, resource="key:tokens", detail=detail)
+
+
+def token_keys_kept() -> AuditEvent:
+    """Other keys for links and tokens could not be read."""
+    return AuditEvent(AuditAction.KEY_ROTATE, Outcome.FAILURE, resource="key:tokens", reason="kept_the_old")
 
 
 def guest_admitted(address: str, resource: str) -> AuditEvent:

@@ -14,7 +14,8 @@ from stream_server.core.room_messages import (
     is_room_name,
     is_speaker_name,
 )
-from stream_server.core.writer_tokens import NETWORK_RULE, TOKEN_S_MAX, TOKEN_S_MIN, is_bounded
+from stream_server.core.signed import TOKEN_S_MAX
+from stream_server.core.writer_tokens import NETWORK_RULE, TOKEN_S_MIN, is_bounded
 
 _KEYS = ("room", "network", "name", "seconds")
 

@@ -357,6 +357,29 @@ async def test_a_stream_does_not_outlast_its_tokens_time(
         assert await refused(house, own, token) == (403, "token_over")
 
 
+async def test_a_change_of_keys_spoils_nothing_and_needs_no_restart(
+    house: LiveServer, own: Pki, desk: ClientPair
+) -> None:
+    before = (await minted(house, own, desk)).token
+    rotate(own, "tokens")
+    await house.until(lambda: any(entry.object == "key:tokens" for entry in entries(house)))
+    after = (await minted(house, own, desk)).token
+    for token in (before, after):
+        async with shown(house, own, token) as client:
+            await client.send(START, FINISH)
+            assert (await client.rest())[-1]["type"] == "finished"
+    rotate(own, "tokens", "--void")
+    await house.until(lambda: sum(entry.object == "key:tokens" for entry in entries(house)) == 2)
+    for token in (before, after):
+        assert await refused(house, own, token) == (401, "token_invalid")
+
+
+def rotate(pki: Pki, *arguments: str) -> None:
+    state = str(pki.store.folder.parent)
+    result = CliRunner().invoke(app, ["keys", "rotate", *arguments, "--state-dir", state])
+    assert result.exit_code == 0, result.output
+
+
 async def test_the_commands_make_a_token_and_stream_by_it(
     house: LiveServer, own: Pki, desk: ClientPair, tmp_path: Path, recordings: Path
 ) -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from certs.identity import Identity
 from stream_server.core.guests import Link, sign_link
 from stream_server.core.networks import Network
-from stream_server.core.signed import Claims, NotSigned, sign
+from stream_server.core.signed import OVERLAP_S, Claims, Keys, KeysInForce, NotSigned, RetiredKey, sign
 from stream_server.core.writer_tokens import TokenTooLong, WriterToken, WriterTokens, is_bounded
 from stream_server.errors import TokenExpired
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+NEXT_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 NOW_S = 1_700_000_000
 HALL_NET = ip_network("10.1.0.0/16")
 
@@ -39,7 +40,8 @@ class TokenWorld:
     def __init__(self, key: Ed25519PrivateKey = KEY) -> None:
         self.now_s = float(NOW_S)
         self._n = 0
-        self.tokens = WriterTokens(key, lambda: self.now_s, self._new_id)
+        self.keys = KeysInForce(Keys(key))
+        self.tokens = WriterTokens(self.keys, lambda: self.now_s, self._new_id)
 
     def _new_id(self) -> str:
         self._n += 1
@@ -89,7 +91,7 @@ def test_a_token_ends_no_later_than_its_makers_certificate() -> None:
 
 def test_what_another_key_or_another_purpose_signed_is_none() -> None:
     world = TokenWorld()
-    _, foreign = TokenWorld(Ed25519PrivateKey.from_private_bytes(bytes(32))).mint()
+    _, foreign = TokenWorld(NEXT_KEY).mint()
     link = sign_link(KEY, Link("abc", "hall", NOW_S, NOW_S + 900))
     other = sign(KEY, Claims("stream-server writer token"))
     for text in (foreign, link, other, "", "a.b.c"):
@@ -105,6 +107,18 @@ def test_a_token_with_one_character_changed_is_none(data: st.DataObject) -> None
     character = data.draw(st.characters().filter(lambda c: c != text[place]))
     with pytest.raises(NotSigned):
         world.tokens.open(text[:place] + character + text[place + 1 :])
+
+
+def test_a_token_survives_a_change_of_keys_for_its_own_time_and_no_longer() -> None:
+    world, thief = TokenWorld(), TokenWorld()
+    token, text = world.mint()
+    world.keys.current = Keys(NEXT_KEY, (RetiredKey(KEY.public_key(), NOW_S),))
+    assert world.tokens.open(text) == token
+    assert TokenWorld(NEXT_KEY).tokens.open(world.mint()[1]).room == "hall"
+    world.now_s += OVERLAP_S
+    thief.now_s += OVERLAP_S
+    with pytest.raises(NotSigned):
+        world.tokens.open(thief.mint()[1])
 
 
 def test_a_name_makes_one_holder_of_many_tokens_and_none_of_another_room() -> None:
