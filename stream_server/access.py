@@ -15,8 +15,10 @@ from certs.live import FileWatch, LiveCredentials, TlsFiles
 from certs.tls import TlsConfigError, guest_context
 from stream_server.config import Config
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
+from stream_server.core.networks import contains
 from stream_server.core.policy import PolicyInForce
-from stream_server.errors import ConfigError, NotAllowed
+from stream_server.core.writer_tokens import WriterToken
+from stream_server.errors import ConfigError, NotAllowed, TokenExpired
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.policy_file import load_policy
@@ -63,6 +65,7 @@ class Access:
         auditor: Told what was loaded and who was cut.
         metrics: Dates of expiry, and reloads that failed.
         has_guests: Whether a context without client certificates is needed too.
+        token_stream_s: How long after a token was made its stream ends.
 
     Raises:
         ConfigError: The files cannot be used.
@@ -77,6 +80,7 @@ class Access:
         metrics: Metrics,
         *,
         has_guests: bool,
+        token_stream_s: int,
     ) -> None:
         self.presence = Presence()
         self._files = files
@@ -85,6 +89,7 @@ class Access:
         self._policy_watch = FileWatch([policy_file])
         self._auditor = auditor
         self._metrics = metrics
+        self._token_stream_s = token_stream_s
         self._is_asked = False
         try:
             self._live = LiveCredentials(files, utc_now())
@@ -114,7 +119,7 @@ class Access:
         for present, objection in self.presence.review(self._objection):
             told = fields(fp=present.identity.short, reason=objection.reason)
             _log.warning("connection_cut", extra=told)
-            self._auditor.record(connection_cut(present.identity, present.address, objection.reason))
+            self._auditor.record(connection_cut(present, objection.reason))
 
     async def _reload_policy(self) -> None:
         # Also when it fails: the same broken file is not tried again each second.
@@ -157,7 +162,41 @@ class Access:
         }
         self._auditor.record(AuditEvent(AuditAction.TLS_LOAD, Outcome.SUCCESS, detail=detail))
 
+    def token_refusal(self, token: WriterToken, address: str) -> Objection | None:
+        """Why nobody may begin to send audio by a token that is one of ours and in its time.
+
+        Args:
+            token: As shown.
+            address: From where.
+        """
+        if self.crl_expires <= utc_now():
+            # As TLS does with certificates: nobody could tell whether the maker's was revoked since.
+            return Objection("crl_expired", NotAllowed("the server's revocation list has expired"))
+        return self._token_objection(token, address)
+
+    def _token_objection(self, token: WriterToken, address: str) -> Objection | None:
+        if not contains((token.network,), address):
+            return Objection("address_not_allowed", NotAllowed("this token is for another network"))
+        minter = token.minter
+        if self._live.current.revoked.names(minter):
+            return Objection("revoked", NotAllowed("the certificate that made this token was revoked"))
+        if minter.not_after <= utc_now():
+            return Objection(
+                "expired_certificate", NotAllowed("the certificate that made this token has ended")
+            )
+        denial = self._policy.current.token_denial(minter.path, room=token.room, network=token.network)
+        if denial is not None:
+            return Objection(
+                "policy", NotAllowed(f"its maker may no longer do what this token is for: {denial.value}")
+            )
+        if token.issued_s + self._token_stream_s <= utc_now().timestamp():
+            over = TokenExpired("the time of this token's stream is over; go on with another token")
+            return Objection("over", over)
+        return None
+
     def _objection(self, present: Present) -> Objection | None:
+        if present.token is not None:
+            return self._token_objection(present.token, present.address)
         identity = present.identity
         if self._live.current.revoked.names(identity):
             return Objection("revoked", NotAllowed("this certificate was revoked"))

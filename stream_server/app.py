@@ -176,6 +176,7 @@ class App:
             self._audit,
             self._metrics,
             has_guests=has_guests,
+            token_stream_s=self._config.guest.stream_s,
         )
         inherited = take_inherited()
         check_doors(
@@ -215,6 +216,7 @@ class App:
                 self,
                 self._metrics,
                 self._audit,
+                None if self._guest_door is None else self._guest_door.tokens,
                 pages,
             ),
             self._metrics,
@@ -227,7 +229,15 @@ class App:
         self._listeners = [self._listener]
         if self._guest_door is not None:
             guests = self._guest_door.listener(
-                self._rooms, self, self._metrics, self._audit, pages.for_guests()
+                admission,
+                self._hub,
+                self._rooms,
+                self._policy,
+                self._quotas,
+                self._access.presence,
+                self._access.token_refusal,
+                self,
+                pages.for_guests(),
             )
             self._listeners.append(guests)
         try:
@@ -240,7 +250,9 @@ class App:
 
     def _open_guest_door(self, sockets: list[socket.socket] | None) -> GuestDoor | None:
         context = self._access.guest_context
-        return None if context is None else GuestDoor(self._config, self._state, context, sockets)
+        if context is None:
+            return None
+        return GuestDoor(self._config, self._state, context, self._metrics, self._audit, sockets)
 
     async def _start_models(self) -> ModelFacts:
         """Load VAD and Whisper at once; neither is left running if the other fails."""

@@ -168,7 +168,10 @@ class RoomsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A second listener for readers without a certificate, who have a link; off unless enabled."""
+    """A second listener for those without a certificate: readers with a link, senders with a token.
+
+    Off unless enabled.
+    """
 
     enabled: bool = False
     host: str = "127.0.0.1"
@@ -183,6 +186,13 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A network behind one address may have many."""
     connects_per_minute: int = 300
     """Tokens and sockets that one address may ask for."""
+    writers: int = 100
+    """Streams open at once that tokens have opened; they count in ``limits.sessions`` as well."""
+    writers_per_address: int = 32
+    tokens_per_minute: int = 60
+    """Tokens that one certificate may have made."""
+    stream_s: int = 14_400
+    """How long after its token was made a stream ends; the client goes on with another token."""
     handshakes: int = 64
     """TLS handshakes under way at once."""
     handshakes_per_address: int = 16
@@ -192,9 +202,13 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Check the ranges."""
         _range("port", self.port, 0, 65_535)
-        counts = "readers readers_per_address connects_per_minute handshakes handshakes_per_address"
+        counts = (
+            "readers readers_per_address writers writers_per_address connects_per_minute tokens_per_minute"
+            " handshakes handshakes_per_address"
+        )
         for name in counts.split():
             _range(name, getattr(self, name), 1, 1_000_000)
+        _range("stream_s", self.stream_s, 60, 86_400)
         _check_networks("networks", self.networks)
         if self.url is not None and not self.url.startswith("https://"):
             raise ValueError("url must begin with https://")

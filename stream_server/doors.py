@@ -1,8 +1,10 @@
 """The doors of a server, built from its configuration: who is let in where, and up to how many."""
 
 import logging
+import secrets
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from stream_server.config import Config
@@ -15,15 +17,18 @@ from stream_server.core.policy import PolicyInForce
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.room_log import RoomLimits
 from stream_server.core.rooms import Rooms
+from stream_server.core.signed import KeysInForce
+from stream_server.core.writer_tokens import WriterToken, WriterTokens
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.connection import stream_handler
-from stream_server.transport.gate import Gate, RoomDoor, StreamDoor
-from stream_server.transport.guest_gate import GuestGate
+from stream_server.transport.audit_events import token_keys_changed, token_keys_kept
+from stream_server.transport.connection import stream_handler, writer_handler
+from stream_server.transport.gate import Gate, RoomDoor, StreamDoor, TokenDoor
+from stream_server.transport.guest_gate import GuestGate, WriterDoor
 from stream_server.transport.listener import Listener, bind
-from stream_server.transport.presence import Presence
+from stream_server.transport.presence import Objection, Presence
 from stream_server.transport.responses import Health, Pages
 from stream_server.transport.room_reader import guest_handler, reader_handler
 from stream_server.transport.tls import SwappableContext
@@ -70,10 +75,12 @@ def make_gate(
     health: Health,
     metrics: Metrics,
     auditor: Auditor,
+    tokens: WriterTokens | None,
     pages: Pages | None = None,
 ) -> Gate:
     """The gate of clients with a certificate."""
     of_rooms = config.rooms
+    token_limits = AdmissionLimits(connects_per_minute=config.guest.tokens_per_minute)
     readers = AdmissionLimits(of_rooms.readers, of_rooms.readers_per_identity, of_rooms.connects_per_minute)
     return Gate(
         StreamDoor(sources, quotas, stream_handler(hub, policy, presence, metrics)),
@@ -83,6 +90,7 @@ def make_gate(
         health,
         metrics,
         auditor,
+        None if tokens is None else TokenDoor(Admission(token_limits), tokens),
         pages,
         frozenset(config.server.origins),
     )
@@ -97,6 +105,8 @@ class GuestDoor:
         config: With ``guest.enabled``.
         state: Folder with ``guests``.
         context: TLS without client certificates.
+        metrics: Reloads of keys that failed.
+        auditor: Told of other keys.
         sockets: That already listen; None binds ``guest.host`` and ``guest.port``.
 
     Raises:
@@ -108,11 +118,18 @@ class GuestDoor:
         config: Config,
         state: Path,
         context: SwappableContext,
+        metrics: Metrics,
+        auditor: Auditor,
         sockets: list[socket.socket] | None = None,
     ) -> None:
         self._config = config
+        self._metrics = metrics
+        self._auditor = auditor
         self._links = GuestLinks(state)
-        self._guests = Guests(self._links.key(), time.time)
+        self._keys = KeysInForce(self._links.changed_keys() or self._links.keys())
+        self._guests = Guests(self._keys, time.time)
+        self.tokens = WriterTokens(self._keys, time.time, lambda: secrets.token_hex(6))
+        """Of writers; made at the gate of clients with a certificate."""
         self._guests.set_links(self._links.changed_links() or [])
         self.context = context
         self._sockets = sockets or bind(config.guest.host, config.guest.port, section="guest")
@@ -123,21 +140,49 @@ class GuestDoor:
             sock.close()
 
     def listener(
-        self, rooms: Rooms, health: Health, metrics: Metrics, auditor: Auditor, pages: Pages | None = None
+        self,
+        sources: Admission,
+        hub: Hub,
+        rooms: Rooms,
+        policy: PolicyInForce,
+        quotas: AudioQuotas,
+        presence: Presence,
+        token_objection: Callable[[WriterToken, str], Objection | None],
+        health: Health,
+        pages: Pages | None = None,
     ) -> Listener:
         """What accepts guests; it owns the address from here on."""
         guest = self._config.guest
         limits = AdmissionLimits(guest.readers, guest.readers_per_address, guest.connects_per_minute)
-        serve = guest_handler(rooms, self._guests, metrics)
+        serve = guest_handler(rooms, self._guests, self._metrics)
+        by_address = AdmissionLimits(guest.writers, guest.writers_per_address, guest.connects_per_minute)
+        writers = WriterDoor(
+            self.tokens,
+            Admission(by_address),
+            sources,
+            quotas,
+            policy,
+            token_objection,
+            writer_handler(hub, policy, presence, self._metrics),
+            frozenset(self._config.server.origins),
+        )
         gate = GuestGate(
-            Admission(limits), self._guests, self.refresh, serve, health, metrics, auditor, pages
+            Admission(limits),
+            self._guests,
+            self.refresh,
+            serve,
+            health,
+            self._metrics,
+            self._auditor,
+            writers,
+            pages,
         )
         return Listener(
             self._sockets,
             self.context,
             gate,
-            metrics,
-            auditor,
+            self._metrics,
+            self._auditor,
             handshakes_max=guest.handshakes,
             handshakes_per_address=guest.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,
@@ -150,7 +195,8 @@ class GuestDoor:
         self._guests.tick()
 
     def refresh(self) -> None:
-        """Take in the list of links, if it has changed."""
+        """Take in keys and the list of links, if they have changed."""
+        self._refresh_keys()
         try:
             links = self._links.changed_links()
         except ConfigError as exc:
@@ -159,3 +205,18 @@ class GuestDoor:
             links = None
         if links is not None:
             self._guests.set_links(links)
+
+    def _refresh_keys(self) -> None:
+        try:
+            keys = self._links.changed_keys()
+        except ConfigError as exc:
+            _log.error("token_keys_unreadable", extra=fields(error=str(exc)))
+            self._metrics.reload_failures.labels(what="token_keys").inc()
+            self._auditor.record(token_keys_kept())
+            return
+        if keys is None:
+            return
+        before, self._keys.current = self._keys.current, keys
+        if keys.names != before.names:
+            _log.info("token_keys_reloaded", extra=fields(retired=len(keys.retired)))
+            self._auditor.record(token_keys_changed(keys))

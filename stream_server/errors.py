@@ -11,6 +11,7 @@
      │    ├── NotAllowed           1008  identity or policy
      │    ├── QuotaExceeded        1008  the identity has sent all the audio it may send in a day
      │    ├── LinkExpired          1008  a guest's link is over or was revoked
+     │    ├── TokenExpired         1008  the time of a stream that a writer token opened is over
      │    ├── TooLarge             1009  one message over the limit
      │    ├── IdleTimeout          1008  nothing sent for the idle time
      │    ├── UnknownSession       1008  no session of yours has the name that resume gives
@@ -92,6 +93,13 @@ class LinkExpired(StreamError):
     """Raised when the link that let a guest in is over or was revoked."""
 
     code = "link_expired"
+    close_code = 1008
+
+
+class TokenExpired(StreamError):
+    """Raised when the time of a writer token is over, or that of the stream that it opened."""
+
+    code = "token_expired"
     close_code = 1008
 
 

@@ -1,19 +1,20 @@
-"""The links given to guests, on disk: their key, and the list that ``stream-server link`` changes.
+"""Links and keys of guests, on disk: the list that ``stream-server link`` changes, and what signs.
 
-The folder is ``guests`` in the state folder: ``link.key`` (PEM, Ed25519, 0600) and ``links.json`` (0600). The
-server looks at the list about once a second and takes a changed one in; files are replaced whole, so that it
-never reads half of one.
+The folder is ``guests`` in the state folder: ``link.key`` (PEM, Ed25519), which signs links and tokens,
+``retired.json`` with the public halves of the keys before it, and ``links.json``; all 0600. The server looks
+at them about once a second and takes changed ones in; files are replaced whole, so that it never reads half
+of one.
 """
 
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -22,18 +23,32 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from stream_server.core.guests import Link
+from stream_server.core.signed import OVERLAP_S, Keys, RetiredKey
 from stream_server.errors import ConfigError
 
+_Stamp = tuple[int, int, int]
 LINKS_MAX = 10_000
 """Links in force at once."""
+RETIRED_MAX = 16
+"""Earlier keys that are tried on what clients show."""
 
 
 class _LinksFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: list[Link]
 
 
+class _Retired(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: bytes
+    """Raw, 32 bytes; base64 in the file."""
+    retired: int
+
+
+class _RetiredFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    keys: list[_Retired]
+
+
 class GuestLinks:
-    """Key and list of one state folder.
+    """Keys and list of one state folder.
 
     Every method raises ``ConfigError`` when a file cannot be read or written; the message names it.
 
@@ -44,25 +59,82 @@ class GuestLinks:
     def __init__(self, state: Path) -> None:
         self._folder = state / "guests"
         self._key_file = self._folder / "link.key"
+        self._retired_file = self._folder / "retired.json"
         self._list_file = self._folder / "links.json"
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: _Stamp | None = None
+        self._seen_keys: tuple[_Stamp, _Stamp] | None = None
 
-    def key(self) -> Ed25519PrivateKey:
-        """The key that signs, made at its first use."""
+    def keys(self) -> Keys:
+        """The key that signs, made at its first use, and those before it."""
         with self._locked():
-            if not self._key_file.exists():
-                made = Ed25519PrivateKey.generate()
-                pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-                _replace(self._key_file, pem)
-            try:
-                key = load_pem_private_key(_read(self._key_file), password=None)
-            except (ValueError, TypeError) as exc:
+            return self._keys()
+
+    def changed_keys(self) -> Keys | None:
+        """The keys, if they are not those that this returned before."""
+        seen = (_stamp(self._key_file), _stamp(self._retired_file))
+        if seen == self._seen_keys:
+            return None
+        # Before reading: a change meanwhile is seen next time. Also when that fails: it is told once.
+        self._seen_keys = seen
+        return self.keys()
+
+    def rotate(self, now_s: int, *, void: bool) -> Keys:
+        """Make another key sign from now on; a server that runs takes note within some seconds.
+
+        The private half of the key before is gone then. Its public half stays as long as something that it
+        has signed may be in force.
+
+        Args:
+            now_s: Seconds since 1970.
+            void: Forget all keys and links there were: whatever they have signed opens nothing from now on.
+        """
+        with self._locked():
+            old = self._keys()
+            just_now = RetiredKey(old.current.public_key(), now_s)
+            links = self.links()
+            retired = [key for key in (*old.retired, just_now) if _may_count(key, links, now_s)]
+            if len(retired) > RETIRED_MAX and not void:
                 raise ConfigError(
-                    f"{self._key_file} is no private key; delete it to have one made: all links are void then"
-                ) from exc
+                    f"{RETIRED_MAX} earlier keys have signed links that are in force; wait until some have"
+                    " ended, or void all of them with --void"
+                )
+            # First: should the other file not come to be written, the current key is known twice, no harm.
+            _replace(self._retired_file, _encoded([] if void else retired))
+            if void:
+                self._write([])
+            self._make_key()
+            return self._keys()
+
+    def _keys(self) -> Keys:
+        if not self._key_file.exists():
+            self._make_key()
+        try:
+            key = load_pem_private_key(_read(self._key_file), password=None)
+        except (ValueError, TypeError) as exc:
+            raise ConfigError(
+                f"{self._key_file} is no private key; delete it to have one made: all links are void then"
+            ) from exc
         if not isinstance(key, Ed25519PrivateKey):
             raise ConfigError(f"{self._key_file} is not an Ed25519 key; delete it to have one made")
-        return key
+        return Keys(key, self._retired())
+
+    def _make_key(self) -> None:
+        made = Ed25519PrivateKey.generate()
+        _replace(self._key_file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    def _retired(self) -> tuple[RetiredKey, ...]:
+        if not self._retired_file.exists():
+            return ()
+        try:
+            found = msgspec.json.decode(_read(self._retired_file), type=_RetiredFile).keys
+            return tuple(
+                RetiredKey(Ed25519PublicKey.from_public_bytes(one.key), one.retired) for one in found
+            )
+        except (msgspec.DecodeError, ValueError) as exc:
+            raise ConfigError(
+                f"{self._retired_file} is damaged; put back a copy, or delete it: what earlier keys signed is"
+                " void then"
+            ) from exc
 
     def links(self) -> list[Link]:
         """Every link in the list, revoked ones too."""
@@ -77,13 +149,7 @@ class GuestLinks:
 
     def changed_links(self) -> list[Link] | None:
         """The list, if it is not the one that this returned before."""
-        try:
-            found = self._list_file.stat()
-            seen = (found.st_ino, found.st_mtime_ns, found.st_size)
-        except FileNotFoundError:
-            seen = (0, 0, 0)
-        except OSError as exc:
-            raise ConfigError(f"{self._list_file} cannot be read: {exc.strerror}") from exc
+        seen = _stamp(self._list_file)
         if seen == self._seen:
             return None
         self._seen = seen
@@ -132,6 +198,30 @@ class GuestLinks:
             yield
         finally:
             os.close(descriptor)  # which also releases the lock
+
+
+def _may_count(key: RetiredKey, links: Iterable[Link], now_s: int) -> bool:
+    """Whether something that a key has signed may be in force."""
+    has_tokens = now_s < key.retired_s + OVERLAP_S
+    return has_tokens or any(
+        link.issued <= key.retired_s and link.expires > now_s and not link.revoked for link in links
+    )
+
+
+def _encoded(retired: Iterable[RetiredKey]) -> bytes:
+    keys = [_Retired(one.key.public_bytes_raw(), one.retired_s) for one in retired]
+    return msgspec.json.format(msgspec.json.encode(_RetiredFile(keys))) + b"\n"
+
+
+def _stamp(path: Path) -> _Stamp:
+    """What tells one content of a file from another."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 def _read(path: Path) -> bytes:

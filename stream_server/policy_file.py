@@ -11,6 +11,7 @@
     sessions = 2
     connects_per_minute = 20
     audio_seconds_per_day = 36000
+    token_networks = ["10.2.0.0/16"]    # with the right "mint"
 
 A file is taken whole or not at all. Errors name rules by number and never quote what is in them, since they
 may be logged and identities are people.
@@ -26,7 +27,7 @@ from pathlib import Path
 import msgspec
 
 from stream_server.config import Config
-from stream_server.core.networks import networks
+from stream_server.core.networks import Network, networks
 from stream_server.core.policy import DEFAULT_POLICY, ROLES, Policy, Quota, Right, Rule
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.errors import ConfigError
@@ -51,6 +52,7 @@ class _RuleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions: int | None = None
     connects_per_minute: int | None = None
     audio_seconds_per_day: int | None = None
+    token_networks: tuple[str, ...] = ()
 
 
 class _PolicyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -157,16 +159,25 @@ def _rules_of(table: _RuleTable) -> Iterator[Rule]:
             raise _Mistake(
                 f"{key}: is worth nothing without the right {right.value}; add it, or leave {key} out"
             )
+    if Right.MINT in rights and Right.STREAM not in rights:
+        raise _Mistake("rights: mint is worth nothing without stream, which is what a token lets others do")
+    if table.token_networks and Right.MINT not in rights:
+        raise _Mistake("token_networks: is worth nothing without the right mint; add it, or leave it out")
     quota = _quota_of(table)
+    allowed = _networks_of("networks", table.networks)
+    token_networks = _networks_of("token_networks", table.token_networks)
+    for pattern in table.identities:
+        yield Rule(pattern, rights, table.publish, table.read, allowed, quota, token_networks)
+
+
+def _networks_of(key: str, texts: tuple[str, ...]) -> tuple[Network, ...]:
     try:
-        allowed = networks(table.networks)
+        return networks(texts)
     except ValueError as exc:
         raise _Mistake(
-            "networks: each must be such as 10.1.0.0/16, fd00::/8 or one address,"
+            f"{key}: each must be such as 10.1.0.0/16, fd00::/8 or one address,"
             " without bits beyond the prefix"
         ) from exc
-    for pattern in table.identities:
-        yield Rule(pattern, rights, table.publish, table.read, allowed, quota)
 
 
 def _rights_of(table: _RuleTable) -> frozenset[Right]:

@@ -11,11 +11,13 @@ from stream_server.cli.bench import bench
 from stream_server.cli.bundle import bundle
 from stream_server.cli.demo import demo
 from stream_server.cli.evaluate import evaluate
+from stream_server.cli.keys import app as keys_app
 from stream_server.cli.link import link
 from stream_server.cli.models import app as models_app
 from stream_server.cli.models_sealed import add_commands
 from stream_server.cli.policy import app as policy_app
 from stream_server.cli.serve import serve
+from stream_server.cli.token import token
 from stream_server.cli.transcribe import transcribe
 from stream_server.cli.watch import watch
 
@@ -34,10 +36,12 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(watch)
 app.command()(link)
+app.command()(token)
 app.command()(bundle)
 add_commands(models_app)
 app.add_typer(models_app, name="models", help="Install, list and check the models that --model names.")
 app.add_typer(audit_app, name="audit")
+app.add_typer(keys_app, name="keys")
 app.add_typer(policy_app, name="policy", help="Show the rules of who may do what, and explain a decision.")
 app.add_typer(certs_app, name="certs", help="Make and revoke the certificates of server and clients.")
 

@@ -47,6 +47,19 @@ def client_tls(folder: Path, ca: Path | None, cert: Path | None, key: Path | Non
     return client_context(*client_paths(folder, ca, cert, key))
 
 
+def trusting_tls(folder: Path, ca: Path | None) -> ssl.SSLContext:
+    """Build the TLS context of a command that presents no certificate.
+
+    Args:
+        folder: Where ``ca.pem`` is looked for if not named.
+        ca: The server's authority.
+
+    Raises:
+        certs.tls.TlsConfigError: The file is missing or broken.
+    """
+    return client_context(ca or folder / "ca.pem")
+
+
 def client_paths(
     folder: Path, ca: Path | None, cert: Path | None, key: Path | None
 ) -> tuple[Path, Path, Path]:

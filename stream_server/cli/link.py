@@ -82,7 +82,7 @@ def _make(
     if not is_room_name(room):
         raise ConfigError(f"{room!r} cannot be a room: {ROOM_RULE}")
     made = links.add(room, parse_lifetime(lifetime), now_s)
-    out.print(f"{guest_url(settings)}/room/{room}#link={sign_link(links.key(), made)}", markup=False)
+    out.print(f"{guest_url(settings)}/room/{room}#link={sign_link(links.keys().current, made)}", markup=False)
     errors.print(
         f"Whoever has this address may read the room {room} until {_moment(made.expires)}."
         f" To end it before: stream-server link --revoke {made.id}",

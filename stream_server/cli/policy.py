@@ -44,11 +44,20 @@ class Action(Enum):
     READ = "read"
     PUBLISH = "publish"
     ADMINISTER = "administer"
+    MINT = "mint"
 
     @property
     def right(self) -> Right:
         """What it needs."""
         return Right.STREAM if self is Action.PUBLISH else Right(self.value)
+
+
+_DEEDS = {
+    Action.PUBLISH: "publish in room",
+    Action.READ: "read room",
+    Action.MINT: "mint tokens for room",
+}
+"""What may be done with a certain room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,7 @@ def check(
     ] = None,
     action: Annotated[Action, typer.Option(help="What it wants to do.")] = Action.STREAM,
     room: Annotated[
-        str | None, typer.Option(help="Room to publish in or to read.", show_default=False)
+        str | None, typer.Option(help="Room to publish in, to read, or for tokens.", show_default=False)
     ] = None,
     address: Annotated[
         str | None,
@@ -115,6 +124,8 @@ def check(
             read=room if action is Action.READ else None,
             address=address,
         )
+        if denial is None and action is Action.MINT:
+            denial = rules.policy.token_denial(path, room=room)
         why = "" if denial is None else denial.value
         needed = "" if denial is None else _needed(denial, action, path, room, address)
     out.print(f"{identity} {'may not' if why else 'may'} {_deed(action, room, address)}")
@@ -174,7 +185,7 @@ def _check_options(action: Action, room: str | None, address: str | None) -> Non
         raise ConfigError(f"--room {room!r} cannot be a room: {ROOM_RULE}")
     if room is None and action is Action.PUBLISH:
         raise ConfigError("--action publish needs --room: a right to publish is one for certain rooms")
-    if room is not None and action not in (Action.PUBLISH, Action.READ):
+    if room is not None and action not in _DEEDS:
         raise ConfigError(f"--room says nothing for --action {action.value}; did you mean publish or read?")
     if address is not None:
         try:
@@ -184,8 +195,8 @@ def _check_options(action: Action, room: str | None, address: str | None) -> Non
 
 
 def _deed(action: Action, room: str | None, address: str | None) -> str:
-    where = "" if room is None else f" {'in ' if action is Action.PUBLISH else ''}room {room}"
-    return f"{action.value}{where}{'' if address is None else f' from {address}'}"
+    deed = action.value if room is None else f"{_DEEDS[action]} {room}"
+    return f"{deed}{'' if address is None else f' from {address}'}"
 
 
 def _needed(denial: Denial, action: Action, path: str, room: str | None, address: str | None) -> str:
@@ -198,7 +209,10 @@ def _needed(denial: Denial, action: Action, path: str, room: str | None, address
         case Denial.RIGHT:
             return f"the right {action.right.value} in the rule"
         case Denial.ROOM:
-            return f'"{room}" or a prefix of it under {action.value} in the rule'
+            key = "read" if action is Action.READ else "publish"
+            return f'"{room}" or a prefix of it under {key} in the rule'
+        case Denial.NETWORK:
+            return "a network around that of the token in the token_networks of the rule"
 
 
 def _print_grounds(out: Console, rules: _Rules, path: str, rule: Rule | None, why: str, needed: str) -> None:
@@ -212,6 +226,8 @@ def _print_grounds(out: Console, rules: _Rules, path: str, rule: Rule | None, wh
         out.print(f"  publish  {_listed(rule.publish)}")
         out.print(f"  read     {_listed(rule.read)}")
         out.print(f"  networks {', '.join(map(str, rule.networks)) or 'every'}")
+        if Right.MINT in rule.rights:
+            out.print(f"  tokens   {', '.join(map(str, rule.token_networks)) or 'good in every network'}")
         out.print(f"  quota    {_quota(rule) or 'none; limits of the server count'}")
     out.print(f"  source   {rules.source}")
 

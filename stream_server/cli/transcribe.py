@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from stream_server.cli.client_files import (
     KeyOption,
     NoCertificate,
     client_tls,
+    trusting_tls,
 )
 from stream_server.cli.hops_view import HopsView
 from stream_server.client import (
@@ -49,6 +51,7 @@ WAIT_S_MAX = 60.0
 TRIES_MAX = 5
 """A server that asks to come back later is asked again so often, and waited for so long each time."""
 
+_EMPTY_FILE = "{} does not hold one token; have one made with `stream-server token`"
 _CONNECTION_NOTES = {
     ConnectionState.LOST: "the connection is lost; trying to go on",
     ConnectionState.RESUMED: "connected again; nothing was lost",
@@ -68,6 +71,11 @@ class Settings:
     trace: bool = False
     room: str | None = None
     speaker: str | None = None
+    token_file: Path | None = None
+
+
+class TokenFileError(ConnectFailed):
+    """Raised when there is no token in the file that was named for it."""
 
 
 def transcribe(
@@ -96,6 +104,13 @@ def transcribe(
         str | None,
         typer.Option(help="Name shown in the room. [default: the certificate's]", show_default=False),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a writer token, shown in place of a certificate; read for each connection.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each event.")] = False,
     partials: Annotated[
         bool | None,
@@ -118,8 +133,9 @@ def transcribe(
     if partials is None:
         partials = out.is_terminal and not (fast or as_json or trace)
     try:
-        tls = client_tls(certs or state_dir(None) / "certs", ca, cert, key)
-        settings = Settings(url, tls, language, fast, partials, as_json, trace, room, speaker)
+        folder = certs or state_dir(None) / "certs"
+        tls = client_tls(folder, ca, cert, key) if token_file is None else trusting_tls(folder, ca)
+        settings = Settings(url, tls, language, fast, partials, as_json, trace, room, speaker, token_file)
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
         _print_error(errors, exc)
@@ -165,6 +181,23 @@ async def transcribe_files(
     return n_failed == 0
 
 
+async def read_token(file: Path) -> str:
+    """The token in a file, as `stream-server token` prints it.
+
+    Raises:
+        TokenFileError: There is none.
+    """
+    try:
+        token = (await asyncio.to_thread(file.read_text, encoding="ascii")).strip()
+    except OSError as exc:
+        raise TokenFileError(f"{file} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise TokenFileError(_EMPTY_FILE.format(file)) from exc
+    if not token or any(character.isspace() for character in token):
+        raise TokenFileError(_EMPTY_FILE.format(file))
+    return token
+
+
 def _print_error(errors: Console, message: object) -> None:
     errors.print("error:", style="red", end=" ")
     errors.print(str(message), markup=False)
@@ -199,6 +232,7 @@ async def _transcribe_once(
         trace=settings.trace,
         room=settings.room,
         speaker=settings.speaker,
+        token=None if settings.token_file is None else partial(read_token, settings.token_file),
         on_connection=lambda state: errors.print(
             f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
         ),

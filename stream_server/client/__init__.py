@@ -18,6 +18,7 @@ from stream_server.client.pacing import Pace
 from stream_server.client.reconnect import ConnectionState, Reconnect
 from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
+from stream_server.client.tokens import MintedToken, TokenSource, mint_token
 from stream_server.dialects.schema import (
     EndpointingObject,
     FinalEvent,
@@ -52,6 +53,7 @@ __all__ = [
     "JoinedEvent",
     "LagEvent",
     "LimitsObject",
+    "MintedToken",
     "Pace",
     "PartialEvent",
     "Reconnect",
@@ -63,7 +65,9 @@ __all__ = [
     "SourceLeftEvent",
     "SpeechStartedEvent",
     "StartedEvent",
+    "TokenSource",
     "WarningEvent",
     "connect",
+    "mint_token",
     "transcribe",
 ]

@@ -119,17 +119,30 @@ def _reason(exc: OSError) -> str:
 
 def _http_refusal(exc: InvalidStatus) -> ConnectFailed:
     response = exc.response
-    retry_after_s = _seconds(response.headers.get("Retry-After"))
+    retry_after = response.headers.get("Retry-After")
+    return refusal("refused the stream", response.status_code, retry_after, bytes(response.body or b""))
+
+
+def refusal(what: str, status: int, retry_after: str | None, content: bytes) -> ConnectFailed:
+    """Put an HTTP answer of the server's into a sentence.
+
+    Args:
+        what: What the server did, after "the server".
+        status: HTTP's.
+        retry_after: The header, if there is one.
+        content: The body.
+    """
+    retry_after_s = _seconds(retry_after)
     try:
-        body = msgspec.json.decode(response.body or b"", type=_RefusalBody)
+        body = msgspec.json.decode(content, type=_RefusalBody)
     except msgspec.DecodeError:
         # Something between us and the server, or no stream-server at all: the status is all we know.
         body = None
-    message = f"the server refused the stream: {body.message if body else f'HTTP {response.status_code}'}"
+    message = f"the server {what}: {body.message if body else f'HTTP {status}'}"
     if retry_after_s is not None:
         message += f"; try again in {retry_after_s:g} s"
     code = body.code if body else None
-    return ConnectFailed(message, status=response.status_code, code=code, retry_after_s=retry_after_s)
+    return ConnectFailed(message, status=status, code=code, retry_after_s=retry_after_s)
 
 
 def _seconds(header: str | None) -> float | None:

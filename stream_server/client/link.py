@@ -76,7 +76,11 @@ class Link:
 
 
 async def open_link(
-    url: str, tls: ssl.SSLContext, hello: schema.StartMessage | schema.ResumeMessage, timeout_s: float
+    url: str,
+    tls: ssl.SSLContext,
+    hello: schema.StartMessage | schema.ResumeMessage,
+    timeout_s: float,
+    token: str | None = None,
 ) -> tuple[Link, tuple[int | None, schema.ServerText | None]]:
     """Connect, say the first message, and wait for the first event.
 
@@ -91,7 +95,7 @@ async def open_link(
     websocket: ClientConnection | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            websocket = await open_websocket(url, tls)
+            websocket = await open_websocket(url, tls, token)
             link = Link(websocket)
             await link.send(hello)
             return link, await link.receive()

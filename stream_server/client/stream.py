@@ -26,6 +26,7 @@ from stream_server.client.reconnect import (
     may_pass,
 )
 from stream_server.client.send_log import SendLog
+from stream_server.client.tokens import TokenSource
 from stream_server.client.websocket import close_websocket
 from stream_server.dialects import schema
 
@@ -66,6 +67,7 @@ async def connect(
     endpointing: schema.EndpointingObject | None = None,
     words: bool = False,
     context: bool | None = None,
+    token: str | TokenSource | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -78,7 +80,7 @@ async def connect(
 
     Args:
         url: ``wss://HOST:PORT/v1/stream``.
-        tls: From ``certs.tls.client_context``.
+        tls: From ``certs.tls.client_context``; without a certificate where a token stands for one.
         encoding: ``pcm_s16le``, ``pcm_f32le``, ``mulaw`` or ``alaw``.
         sample_rate: Hz, 8,000 to 48,000.
         channels: 1, or 2 interleaved, which the server mixes down.
@@ -91,6 +93,9 @@ async def connect(
         endpointing: Where utterances end; None leaves it to the server.
         words: Whether finals tell when each word was said; not every model can.
         context: Whether each final is read on from those before; None leaves it to the server.
+        token: By which a client without a certificate may stream, at the server's listener for guests; or
+            what gives one before each connection. A fixed one is soon over, and then a lost connection
+            cannot be resumed.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -114,10 +119,13 @@ async def connect(
         words=words,
         context=context,
     )
-    link, (_, first) = await open_link(url, tls, start, open_timeout_s)
+    shown = await _shown(token)
+    link, (_, first) = await open_link(url, tls, start, open_timeout_s, shown)
     try:
         started = await _check_started(link, first)
-        stream = CaptionStream(link, start, started, url, tls, open_timeout_s, reconnect, on_connection)
+        stream = CaptionStream(
+            link, start, started, url, tls, token, open_timeout_s, reconnect, on_connection
+        )
     except BaseException:
         link.websocket.transport.abort()
         raise
@@ -130,6 +138,10 @@ async def connect(
         alive.cancel()
         await asyncio.gather(running, alive, return_exceptions=True)
         await close_websocket(stream._link.websocket)
+
+
+async def _shown(token: str | TokenSource | None) -> str | None:
+    return token if token is None or isinstance(token, str) else await token()
 
 
 async def _check_started(link: Link, first: schema.ServerText | None) -> schema.StartedEvent:
@@ -169,6 +181,7 @@ class CaptionStream:
         started: schema.StartedEvent,
         url: str,
         tls: ssl.SSLContext,
+        token: str | TokenSource | None,
         open_timeout_s: float,
         reconnect: Reconnect | None,
         on_connection: Callable[[ConnectionState], None] | None,
@@ -178,6 +191,7 @@ class CaptionStream:
         self._is_up = True
         self._url = url
         self._tls = tls
+        self._token = token
         self._open_timeout_s = open_timeout_s
         self._reconnect = reconnect if started.limits.resume_seconds > 0 else None
         self._on_connection = on_connection
@@ -416,7 +430,8 @@ class CaptionStream:
     async def _open_again(self) -> Link:
         resume = schema.ResumeMessage(session=self.started.session, event=self._last_event)
         url = f"{self._url}?{schema.RESUME_QUERY}"
-        link, (_, first) = await open_link(url, self._tls, resume, self._open_timeout_s)
+        token = await _shown(self._token)
+        link, (_, first) = await open_link(url, self._tls, resume, self._open_timeout_s, token)
         try:
             if isinstance(first, schema.ErrorEvent):
                 raise await _server_error(link, first)

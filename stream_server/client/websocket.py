@@ -36,11 +36,13 @@ class _Connection(ClientConnection):
             raise exc from self.connection_exc
 
 
-async def open_websocket(url: str, tls: ssl.SSLContext) -> ClientConnection:
+async def open_websocket(url: str, tls: ssl.SSLContext, token: str | None = None) -> ClientConnection:
     """Connect and upgrade; the caller limits the time and knows the errors, ``CONNECT_ERRORS``."""
     return await connect(
         url,
         ssl=tls,
+        # In a header, never in the address, which logs keep.
+        additional_headers=None if token is None else {"Authorization": f"Bearer {token}"},
         subprotocols=[Subprotocol(SUBPROTOCOL)],
         create_connection=_Connection,
         # A proxy from the environment would see where speech goes.

@@ -1,38 +1,28 @@
 """Guests: who holds a link may read one room until the link ends.
 
 A *link* is made by the operator and given to a person; a *token* is what its page exchanges it for, lives
-15 minutes, and is shown when connecting. Both are signed statements in the compact form of JWS (RFC 7515)
-with EdDSA (RFC 8037), as JSON Web Tokens, and each is good for its own audience only. The header is a
-constant that must match to the byte: what cannot be chosen cannot be confused.
+15 minutes, and is shown when connecting. Both are signed (``core/signed.py``).
 
 A link also stands in the server's list of links; one that is not there, or was revoked there, opens nothing,
 whatever its signature.
 """
 
-import base64
-import binascii
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream_server.core.room_messages import Read
 from stream_server.core.rooms import Reader
-from stream_server.errors import LinkExpired, NotAllowed, StreamServerError
+from stream_server.core.signed import TOKEN_S_MAX, Claims, KeysInForce, NotSigned, check_retired, sign, verify
+from stream_server.errors import LinkExpired, NotAllowed
 
-TOKEN_S = 900
+TOKEN_S = TOKEN_S_MAX
 """How long a token may be used to connect."""
-SIGNED_LENGTH_MAX = 1_024
-"""Characters of a link or token; ours are about 250."""
 
 _LINK_AUDIENCE = "stream-server guest link"
 _TOKEN_AUDIENCE = "stream-server guest token"  # noqa: S105  a name, not a secret
-
-
-class NotSigned(StreamServerError):
-    """Raised when a text is no link or token of this server."""
 
 
 class Link(msgspec.Struct, frozen=True):
@@ -47,10 +37,9 @@ class Link(msgspec.Struct, frozen=True):
     revoked: bool = False
 
 
-class _Claims(msgspec.Struct, frozen=True):
-    """What is signed; names as in RFC 7519."""
+class _LinkClaims(Claims, frozen=True):
+    """What a link and its tokens say."""
 
-    aud: str
     jti: str
     """The link's id."""
     exp: int
@@ -70,7 +59,7 @@ class Grant:
 
 def sign_link(key: Ed25519PrivateKey, link: Link) -> str:
     """The text that goes behind the ``#`` of a link's URL."""
-    return _sign(key, _Claims(_LINK_AUDIENCE, link.id, link.expires, link.room))
+    return sign(key, _LinkClaims(_LINK_AUDIENCE, link.id, link.expires, link.room))
 
 
 class Guests:
@@ -79,12 +68,12 @@ class Guests:
     It is the ``Admittance`` of the guest listener. One thread.
 
     Args:
-        key: Signs links and tokens.
+        keys: Sign links and tokens.
         unix_s: Gives the wall clock's time.
     """
 
-    def __init__(self, key: Ed25519PrivateKey, unix_s: Callable[[], float]) -> None:
-        self._key = key
+    def __init__(self, keys: KeysInForce, unix_s: Callable[[], float]) -> None:
+        self._keys = keys
         self._unix_s = unix_s
         self._links: dict[str, Link] = {}
         self._readers: dict[Reader, str] = {}
@@ -100,10 +89,18 @@ class Guests:
             NotSigned: It is no link of this server.
             LinkExpired: It is over or was revoked.
         """
-        link = self._link_of(_verify(self._key, signed, _LINK_AUDIENCE))
+        try:
+            claims, retired_s = verify(self._keys.current, signed, _LinkClaims, _LINK_AUDIENCE)
+        except NotSigned as exc:
+            raise NotSigned(
+                "this is no link of this server; copy the whole address, to its last character"
+            ) from exc
+        link = self._link_of(claims)
+        if retired_s is not None and link.issued > retired_s:
+            raise NotSigned("this link was signed by a key that signs no more")
         now_s = int(self._unix_s())
         expires = min(now_s + TOKEN_S, link.expires)
-        token = _sign(self._key, _Claims(_TOKEN_AUDIENCE, link.id, expires, link.room))
+        token = sign(self._keys.current.current, _LinkClaims(_TOKEN_AUDIENCE, link.id, expires, link.room))
         return Grant(token, expires - now_s, link, link.expires - now_s)
 
     def join(self, room: str, read: Read, reader_of: Callable[[], Reader]) -> Reader:
@@ -133,7 +130,8 @@ class Guests:
         if token is None:
             raise NotAllowed("a guest's read needs a token; get one from /v1/guest/token")
         try:
-            claims = _verify(self._key, token, _TOKEN_AUDIENCE)
+            claims, retired_s = verify(self._keys.current, token, _LinkClaims, _TOKEN_AUDIENCE)
+            check_retired(retired_s, self._unix_s())
             link = self._link_of(claims)
         except NotSigned as exc:
             raise NotAllowed("the token is not one of this server; get another one") from exc
@@ -143,7 +141,7 @@ class Guests:
             raise NotAllowed("the link is for another room")
         return link
 
-    def _link_of(self, claims: _Claims) -> Link:
+    def _link_of(self, claims: _LinkClaims) -> Link:
         link = self._links.get(claims.jti)
         if link is None and claims.exp > self._unix_s():
             raise NotSigned("this link is not in the server's list")
@@ -157,49 +155,3 @@ class Guests:
 
 def _link_expired() -> LinkExpired:
     return LinkExpired("this link is over; ask whoever gave it to you for another one")
-
-
-# ---------------------------------------------------------------- JWS
-
-_HEADER = base64.urlsafe_b64encode(b'{"alg":"EdDSA","typ":"JWT"}').rstrip(b"=").decode()
-
-
-def _sign(key: Ed25519PrivateKey, claims: _Claims) -> str:
-    signed = f"{_HEADER}.{_to_base64(msgspec.json.encode(claims))}"
-    return f"{signed}.{_to_base64(key.sign(signed.encode()))}"
-
-
-def _verify(key: Ed25519PrivateKey, text: str, audience: str) -> _Claims:
-    """The claims of a text that this key has signed for this audience; its time is not looked at."""
-    problem = "this is no link of this server; copy the whole address, to its last character"
-    header, _, rest = text.partition(".")
-    payload, _, signature = rest.partition(".")
-    if len(text) > SIGNED_LENGTH_MAX or header != _HEADER:
-        raise NotSigned(problem)
-    try:
-        key.public_key().verify(_from_base64(signature), f"{header}.{payload}".encode())
-        claims = msgspec.json.decode(_from_base64(payload), type=_Claims)
-    except (InvalidSignature, ValueError, msgspec.DecodeError) as exc:
-        raise NotSigned(problem) from exc
-    if claims.aud != audience:
-        raise NotSigned(problem)
-    return claims
-
-
-def _to_base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _from_base64(text: str) -> bytes:
-    """The bytes of unpadded base64url in its one right spelling.
-
-    Raises:
-        ValueError: Anything else.
-    """
-    try:
-        data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except binascii.Error as exc:
-        raise ValueError("not base64url") from exc
-    if _to_base64(data) != text:
-        raise ValueError("not the canonical spelling")
-    return data

@@ -103,7 +103,7 @@ class Hub:
         self._replay_max = replay_max
         self._detached_max = detached_max
         self._seats: dict[SessionId, Seat] = {}
-        self._expired: OrderedDict[SessionId, str] = OrderedDict()  # identities of the owners
+        self._expired: OrderedDict[SessionId, tuple[str, str]] = OrderedDict()  # who may resume
         self._closing: StreamError | None = None
         self.n_orphans = 0
         """Scores and results that came back for sessions already gone."""
@@ -176,7 +176,7 @@ class Hub:
     def _expire(self, seat: Seat, now_s: float) -> None:
         """Nobody came back: the session ends as any does that ends by an error."""
         seat.has_expired = True
-        self._expired[seat.session.id] = seat.owner.identity
+        self._expired[seat.session.id] = seat.owner.resumes_as
         if len(self._expired) > EXPIRED_MAX:
             self._expired.popitem(last=False)
         error = ResumeExpired("the connection was not resumed in time; start another session")
@@ -274,12 +274,12 @@ class Hub:
             raise ProtocolViolation("resume can only be the first message of a connection")
         held = self._seats.get(session_id)
         # Whoever is not the owner learns nothing, not even that there is such a session.
-        if self._expired.get(session_id) == seat.owner.identity:
+        if self._expired.get(session_id) == seat.owner.resumes_as:
             raise ResumeExpired(
                 f"this session waited {self._settings.limits.resume_s:g} s for its client, or had to make"
                 " room; start another one"
             )
-        if held is None or held.owner.identity != seat.owner.identity or not held.session.has_started:
+        if held is None or held.owner.resumes_as != seat.owner.resumes_as or not held.session.has_started:
             raise UnknownSession("this certificate has no such session here; start another one")
         return held
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from stream_server.core.networks import Network, contains
+from stream_server.core.networks import Network, contains, within
 
 
 class Right(Enum):
@@ -19,14 +19,16 @@ class Right(Enum):
     READ = "read"
     """Read the captions of others."""
     ADMINISTER = "administer"
+    MINT = "mint"
+    """Make tokens by which others, without a certificate, send audio in its place."""
 
 
 ROLES: Mapping[str, frozenset[Right]] = {
     "source": frozenset({Right.STREAM, Right.READ}),
     "reader": frozenset({Right.READ}),
-    "admin": frozenset(Right),
+    "admin": frozenset({Right.STREAM, Right.READ, Right.ADMINISTER}),
 }
-"""The usual sets of rights, by name."""
+"""The usual sets of rights, by name. ``MINT`` is in none of them: who lets others in is named by a rule."""
 
 ANY_ROOM = ("*",)
 """Room patterns that every room's name fits."""
@@ -58,6 +60,8 @@ class Rule:
     networks: tuple[Network, ...] = ()
     """From where these identities may connect; empty for everywhere."""
     quota: Quota = Quota()
+    token_networks: tuple[Network, ...] = ()
+    """Networks that tokens made with ``MINT`` may be good in, whole or in part; empty for every one."""
 
 
 NO_RULE = Rule("", frozenset())
@@ -71,6 +75,7 @@ class Denial(Enum):
     ADDRESS = "the rule does not let it connect from this address"
     RIGHT = "the rule does not give it the right"
     ROOM = "the rule does not open this room"
+    NETWORK = "the rule lets no token be used from this network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,28 @@ class Policy:
             read is not None and not _fits(read, rule.read)
         )
         return Denial.ROOM if is_closed else None
+
+    def token_denial(self, path: str, *, room: str | None, network: Network | None = None) -> Denial | None:
+        """Why an identity may not have a token used in its place, or None if it may.
+
+        Asked when a token is made and whenever it is used: a token is worth what its maker may do at that
+        moment. From where the maker itself may connect has no bearing on it.
+
+        Args:
+            path: The maker's.
+            room: Into which the token publishes; None for none.
+            network: From where the token is used; None to leave that out.
+        """
+        rule = self.rule_for(path)
+        if rule is NO_RULE:
+            return Denial.UNKNOWN
+        if Right.MINT not in rule.rights or Right.STREAM not in rule.rights:
+            return Denial.RIGHT
+        if room is not None and not _fits(room, rule.publish):
+            return Denial.ROOM
+        if network is not None and rule.token_networks and not within(network, rule.token_networks):
+            return Denial.NETWORK
+        return None
 
     def allows(self, path: str, right: Right) -> bool:
         """Whether an identity has a right."""

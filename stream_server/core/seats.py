@@ -23,6 +23,15 @@ class Owner:
     """What a log says instead: the first 8 hex digits of the certificate's."""
     actor: Actor | None = None
     """What the audit log says."""
+    holder: str = ""
+    """Which of those who act for the identity by a token; empty for itself. Only the same one may resume."""
+    token: str | None = None
+    """Names in the audit log the token that opened the connection."""
+
+    @property
+    def resumes_as(self) -> tuple[str, str]:
+        """Who may go on with a session of this owner."""
+        return self.identity, self.holder
 
 
 class Watcher(Protocol):

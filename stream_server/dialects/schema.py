@@ -11,6 +11,8 @@ the event structs here, which the Python client decodes with, do.
 import msgspec
 
 SUBPROTOCOL = "captions.v1"
+BEARER_PREFIX = "bearer."
+"""Before a writer token that a browser offers among the subprotocols."""
 PATH = "/v1/stream"
 ROOMS_PATH = "/v1/rooms"
 RESUME_QUERY = "resume"

@@ -158,6 +158,9 @@ class AuditLog:
             if item.written is not None and not item.written.cancelled():
                 item.written.set_result(None)
         try:
+            if self._writer.is_rotation_asked:
+                self._writer.rotate()
+                _log.info("audit_key_rotated")
             if self._writer.is_checkpoint_due:
                 self._writer.checkpoint()
             if not batch:

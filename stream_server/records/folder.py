@@ -9,6 +9,7 @@
     000002.jsonl          entries of today
     000002.notes
     signing.key           signs the checkpoints of the file being written
+    rotate                there while the server is asked to change the key
     lock                  held by the server that writes
 """
 
@@ -47,6 +48,7 @@ class AuditFolder:
         self.origin_file = path / "origin"
         self.signing_key = path / "signing.key"
         self.next_signing_key = path / "signing.key.next"
+        self.rotation_request = path / "rotate"
         self.lock = path / "lock"
 
     def entries(self, number: int) -> Path:

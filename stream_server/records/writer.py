@@ -48,6 +48,10 @@ class AuditError(Exception):
     """The audit log cannot be opened or written; the message names the file and what to do."""
 
 
+class AuditInUse(AuditError):
+    """Another process writes the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
     """When a file and a checkpoint end, and how long entries are kept."""
@@ -96,6 +100,8 @@ class AuditWriter:
         self._is_tidy = False
         self._following: Ed25519PrivateKey | None = None
         """The next file's key, between the closing checkpoint and the first entry after it."""
+        self._named: Ed25519PrivateKey | None = None
+        """The next file's key, between the entry that names it and the closing checkpoint."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
@@ -113,7 +119,7 @@ class AuditWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AuditError(f"{self._folder.path}: another server writes this audit log") from None
+            raise AuditInUse(f"{self._folder.path}: another server writes this audit log") from None
         try:
             if not self._folder.first_key_file.exists():
                 self._begin_log()
@@ -307,13 +313,41 @@ class AuditWriter:
 
     # ------------------------------------------------------------ change of files
 
+    @property
+    def number(self) -> int:
+        """Of the file that is written."""
+        return self._number
+
+    @property
+    def is_rotation_asked(self) -> bool:
+        """Whether somebody wants another key to sign."""
+        return self._folder.rotation_request.exists()
+
+    def rotate(self) -> None:
+        """Close the file before its time: another key signs from here on, and the one before is erased.
+
+        An entry that names the new key, and the closing checkpoint, are the last that the old key signs.
+
+        Raises:
+            OSError: The disk does not let it; it can be tried again.
+        """
+        if self._named is None and self._following is None:
+            named = Ed25519PrivateKey.generate()
+            detail: dict[str, str | int] = {"next_key": _public(named)}
+            self.write(
+                [AuditEvent(AuditAction.KEY_ROTATE, Outcome.SUCCESS, resource="key:audit", detail=detail)]
+            )
+            self._named = named
+        self._change_file()
+        self._folder.rotation_request.unlink(missing_ok=True)
+
     def _change_file(self) -> None:
         """Close the file by a checkpoint that names the next key; go on with that in the next file.
 
         A crash or a full disk may interrupt it anywhere: see ``_load_key``, and ``_following``.
         """
         if self._following is None:
-            following = Ed25519PrivateKey.generate()
+            following = self._named or Ed25519PrivateKey.generate()
             _write_private(self._folder.next_signing_key, _pem(following))
             next_key = public_bytes(following.public_key())
             self._note(Checkpoint(self._file_origin, self._tree.size, self._tree.root(), next_key))
@@ -324,7 +358,7 @@ class AuditWriter:
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.close(self._file)
         self._file, self._number, self._signing_key = file, self._number + 1, self._following
-        self._following, self._unsigned_since, self._day = None, None, None
+        self._named, self._following, self._unsigned_since, self._day = None, None, None, None
         self._tree, self._n_signed, self._n_bytes = MerkleTree(), 0, 0
         self._is_tidy = False
 

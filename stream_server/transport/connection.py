@@ -30,6 +30,7 @@ from stream_server.core.messages import (
 from stream_server.core.policy import PolicyInForce, Right
 from stream_server.core.room_messages import SPEAKER_LENGTH_MAX
 from stream_server.core.seats import Owner, Seat
+from stream_server.core.writer_tokens import WriterToken
 from stream_server.dialects import native
 from stream_server.errors import InternalError, NotAllowed, StreamError
 from stream_server.ops.log import fields
@@ -79,6 +80,17 @@ Handle = Callable[[ServerConnection, Identity], Awaitable[None]]
 """Runs an admitted connection to its end."""
 
 
+def writer_handler(
+    hub: Hub, policy: PolicyInForce, presence: Presence, metrics: Metrics
+) -> Callable[[ServerConnection, WriterToken], Awaitable[None]]:
+    """What serves a connection of ``/v1/stream`` that a token opened."""
+
+    async def handle(connection: ServerConnection, token: WriterToken) -> None:
+        await StreamHandler(connection, token.minter, hub, policy, presence, metrics, token).run()
+
+    return handle
+
+
 def stream_handler(hub: Hub, policy: PolicyInForce, presence: Presence, metrics: Metrics) -> Handle:
     """What serves a connection of ``/v1/stream``."""
 
@@ -98,6 +110,7 @@ class StreamHandler:
         policy: Tells into which rooms it may publish.
         presence: Where it can be found while it is connected.
         metrics: What the hops of its captions are counted in.
+        token: By which it came, in the place of ``identity``; None for a certificate.
     """
 
     def __init__(
@@ -108,11 +121,20 @@ class StreamHandler:
         policy: PolicyInForce,
         presence: Presence,
         metrics: Metrics,
+        token: WriterToken | None = None,
     ) -> None:
         self._connection = connection
-        self._owner = Owner(identity.uri, identity.path, identity.short, actor_of(identity))
+        self._owner = Owner(
+            identity.uri,
+            identity.path,
+            identity.short,
+            actor_of(identity),
+            holder="" if token is None else token.holder,
+            token=None if token is None else token.id,
+        )
+        self._token = token
         self._presence = presence
-        self._present = Present(identity, address_of(connection), Right.STREAM, self._end)
+        self._present = Present(identity, address_of(connection), Right.STREAM, self._end, token=token)
         self._hub = hub
         self._identity = identity
         self._policy = policy
@@ -190,14 +212,21 @@ class StreamHandler:
         """The message, its speaker named, if this identity may publish in the room that it names.
 
         Raises:
-            NotAllowed: It may not.
+            NotAllowed: It may not, or its token is for something else.
         """
-        if not isinstance(message, Start) or message.room is None:
+        if not isinstance(message, Start):
+            return message
+        if self._token is not None and message.room != self._token.room:
+            bound = "streams without a room" if self._token.room is None else f"the room {self._token.room}"
+            raise NotAllowed(f"this token is for {bound}, and start asks for something else")
+        if message.room is None:
             return message
         if not self._policy.current.may_publish(self._identity.path, message.room):
             raise NotAllowed("this certificate may not publish in that room; the policy names those it may")
         self._present.publish = message.room
-        return replace(message, speaker=message.speaker or self._identity.name[:SPEAKER_LENGTH_MAX])
+        named = self._token.name if self._token is not None else None
+        default = named or self._identity.name[:SPEAKER_LENGTH_MAX]
+        return replace(message, speaker=message.speaker or default)
 
     async def _write(self) -> None:
         """Until the session is done and everything it said is written."""

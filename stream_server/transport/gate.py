@@ -17,24 +17,29 @@ from certs.identity import Identity, IdentityError, identity_from_der
 from stream_server.core.admission import Admission
 from stream_server.core.audit import Auditor
 from stream_server.core.networks import contains
-from stream_server.core.policy import PolicyInForce, Right
+from stream_server.core.policy import Policy, PolicyInForce, Right
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
+from stream_server.core.writer_tokens import TokenTooLong, WriterTokens
 from stream_server.dialects import schema
 from stream_server.errors import QuotaExceeded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.audit_events import request_admitted, request_refused
+from stream_server.transport.audit_events import actor_of, request_admitted, request_refused, token_minted
 from stream_server.transport.responses import (
     Admitted,
+    Decision,
     Health,
     Pages,
+    Recorded,
     Refusal,
     address_of,
     bad_room_name,
+    foreign_origin,
     health_response,
     json_response,
     not_a_get,
+    not_a_post,
     not_an_upgrade,
     not_found,
     page_response,
@@ -43,11 +48,13 @@ from stream_server.transport.responses import (
     room_in,
     too_many,
 )
+from stream_server.transport.token_request import TokenRequestError, read_token_request
 
 _log = logging.getLogger(__name__)
 
 WHOAMI_PATH = "/v1/whoami"
-PATHS = (schema.PATH, schema.ROOMS_PATH, WHOAMI_PATH)
+TOKENS_PATH = "/v1/tokens"
+PATHS = (schema.PATH, schema.ROOMS_PATH, WHOAMI_PATH, TOKENS_PATH)
 """Beside rooms."""
 
 
@@ -70,6 +77,15 @@ class RoomDoor:
     """Takes the connection, the room's name, and who the reader is."""
 
 
+@dataclass(frozen=True, slots=True)
+class TokenDoor:
+    """What is behind ``/v1/tokens``."""
+
+    admission: Admission
+    """Counts the tokens that one identity asks for."""
+    tokens: WriterTokens
+
+
 class Gate:
     """Decides about requests of clients that have a certificate.
 
@@ -81,6 +97,7 @@ class Gate:
         health: Asked by ``/healthz``.
         metrics: What refusals are counted in.
         auditor: Where refusals are written; who is admitted is written by the listener.
+        tokens: Where tokens for writers are made; None where there is no listener that takes them.
         pages: What browsers may load; None for nothing.
         origins: Other origins whose pages may open sockets.
     """
@@ -94,6 +111,7 @@ class Gate:
         health: Health,
         metrics: Metrics,
         auditor: Auditor,
+        tokens: TokenDoor | None = None,
         pages: Pages | None = None,
         origins: frozenset[str] = frozenset(),
     ) -> None:
@@ -104,10 +122,11 @@ class Gate:
         self._health = health
         self._metrics = metrics
         self._auditor = auditor
+        self._tokens = tokens
         self._pages = pages
         self._origins = origins
 
-    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Response | Admitted:
+    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Decision:
         """What serves the connection after its upgrade, or the response that ends it."""
         path = request.path.partition("?")[0]
         if path == "/healthz" and request.method in ("GET", "HEAD"):
@@ -123,7 +142,7 @@ class Gate:
             "request_refused",
             extra=fields(reason=decision.code, status=decision.status.value, address=address),
         )
-        who = identity if isinstance(identity, Identity) else None
+        who = actor_of(identity) if isinstance(identity, Identity) else None
         self._auditor.record(request_refused(who, address, resource_of(path, PATHS), decision.code))
         self._metrics.refused.labels(reason=decision.code).inc()
         return refuse(decision)
@@ -136,7 +155,7 @@ class Gate:
 
     def _decide(
         self, identity: Identity | IdentityError, request: Request, path: str, address: str, now_s: float
-    ) -> Response | Admitted | Refusal:
+    ) -> Decision | Refusal:
         room = room_in(path)
         if problem := self._problem(request, path, room):
             return problem
@@ -149,6 +168,8 @@ class Gate:
             return self._tell_identity(identity)
         if path == schema.ROOMS_PATH:
             return self._list_rooms(identity)
+        if path == TOKENS_PATH:
+            return self._mint(identity, request, address, now_s)
         if room is not None:
             return self._admit_reader(identity, room, address, now_s)
         return self._admit_stream(identity, address, now_s, resumes=will_resume(request))
@@ -157,6 +178,8 @@ class Gate:
         """What is wrong with a request, whoever asks."""
         if path in (schema.ROOMS_PATH, WHOAMI_PATH):
             return not_a_get(request, path)
+        if path == TOKENS_PATH:
+            return not_a_post(request, path) or foreign_origin(request, self._origins)
         if room is not None:
             return bad_room_name(room) or not_an_upgrade(request, path, self._origins)
         return not_an_upgrade(request, path, self._origins) if path == schema.PATH else not_found()
@@ -169,16 +192,8 @@ class Gate:
             message = "this certificate may not stream; the policy gives it no such right"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         door = self._streams
-        if resumes:
-            refused = door.admission.admit_resuming(identity.uri, now_s)
-        elif door.quotas.is_spent(identity.path):
-            message = "this certificate has sent all the audio it may send before midnight UTC"
-            wait_s = door.quotas.until_tomorrow_s()
-            return Refusal(HTTPStatus.TOO_MANY_REQUESTS, QuotaExceeded.code, message, wait_s)
-        else:
-            refused = door.admission.admit(identity.uri, now_s, policy.rule_for(identity.path).quota)
-        if refused is not None:
-            return too_many(refused)
+        if full := take_place(door.admission, door.quotas, policy, identity, now_s, resumes=resumes):
+            return full
         return Admitted(
             lambda connection: door.serve(connection, identity),
             partial(door.admission.release, identity.uri),
@@ -199,6 +214,43 @@ class Gate:
             partial(door.admission.release, identity.uri),
             request_admitted(identity, address, f"room:{room}"),
         )
+
+    def _mint(self, identity: Identity, request: Request, address: str, now_s: float) -> Recorded | Refusal:
+        """A token by which somebody without a certificate sends audio in this identity's place."""
+        door = self._tokens
+        if door is None:
+            message = "this server takes no tokens; its operator can open the listener for them, [guest]"
+            return Refusal(HTTPStatus.NOT_FOUND, "not_found", message)
+        try:
+            wanted = read_token_request(request.path.partition("?")[2], address)
+        except TokenRequestError as exc:
+            return Refusal(HTTPStatus.BAD_REQUEST, "bad_request", str(exc))
+        denial = self._policy.current.token_denial(identity.path, room=wanted.room, network=wanted.network)
+        if denial is not None:
+            message = f"this certificate may not have such a token made: {denial.value}"
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+        if refused := door.admission.admit(identity.uri, now_s):
+            return too_many(refused)
+        door.admission.release(identity.uri)
+        try:
+            token, text = door.tokens.mint(
+                identity,
+                room=wanted.room,
+                network=wanted.network,
+                name=wanted.name,
+                lifetime_s=wanted.lifetime_s,
+            )
+        except TokenTooLong as exc:
+            return Refusal(HTTPStatus.BAD_REQUEST, "bad_request", str(exc))
+        answer = {
+            "token": text,
+            "id": token.id,
+            "expires_in_seconds": token.expires_s - token.issued_s,
+            "room": token.room,
+            "network": str(token.network),
+            "name": token.name,
+        }
+        return Recorded(json_response(HTTPStatus.OK, answer), token_minted(token, address))
 
     def _list_rooms(self, identity: Identity) -> Response:
         """The rooms that are open and that this identity may read."""
@@ -223,6 +275,30 @@ class Gate:
                 "read": list(rule.read),
             },
         )
+
+
+def take_place(
+    admission: Admission,
+    quotas: AudioQuotas,
+    policy: Policy,
+    identity: Identity,
+    now_s: float,
+    *,
+    resumes: bool,
+) -> Refusal | None:
+    """Take a place for a stream out of an identity's share, or say why there is none.
+
+    The place is given back by ``admission.release(identity.uri)``.
+    """
+    if resumes:
+        refused = admission.admit_resuming(identity.uri, now_s)
+    elif quotas.is_spent(identity.path):
+        message = "this certificate has sent all the audio it may send before midnight UTC"
+        wait_s = quotas.until_tomorrow_s()
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, QuotaExceeded.code, message, wait_s)
+    else:
+        refused = admission.admit(identity.uri, now_s, policy.rule_for(identity.path).quota)
+    return None if refused is None else too_many(refused)
 
 
 def will_resume(request: Request) -> bool:

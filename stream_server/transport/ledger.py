@@ -83,8 +83,10 @@ class SessionLedger:
 
 def _session_event(action: AuditAction, seat: Seat, *, code: int | None = None) -> AuditEvent:
     detail: dict[str, str | int] = {}
+    if seat.owner.token is not None:
+        detail["token"] = seat.owner.token
     if code is not None:
-        detail = {
+        detail |= {
             "code": code,
             "open_ms": round(1000 * (time.monotonic() - seat.opened_s)),
             "audio_ms": seat.session.n_samples // 16,

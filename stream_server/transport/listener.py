@@ -30,7 +30,7 @@ from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.audit_events import handshake_refused
 from stream_server.transport.connection import PING_S, StreamConnection
-from stream_server.transport.responses import Admitted, Doorkeeper, Refusal, refuse
+from stream_server.transport.responses import Admitted, Doorkeeper, Recorded, Refusal, refuse
 from stream_server.transport.tls import SwappableContext
 
 _log = logging.getLogger(__name__)
@@ -256,11 +256,12 @@ class Listener:
         decision = self._gate.respond(connection, request, time.monotonic())
         if isinstance(decision, Response):
             return decision
-        # From here on its place is given back when the connection ends, however it does.
-        self._admitted[connection] = decision
+        if isinstance(decision, Admitted):
+            # From here on its place is given back when the connection ends, however it does.
+            self._admitted[connection] = decision
         try:
             await self._auditor.secure(decision.event)
         except AuditUnavailable as exc:
             self._metrics.refused.labels(reason=exc.code).inc()
             return refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, exc.code, str(exc), retry_after_s=10))
-        return None
+        return decision.response if isinstance(decision, Recorded) else None

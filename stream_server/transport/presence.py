@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from certs.identity import Identity
 from stream_server.core.policy import Right
+from stream_server.core.writer_tokens import WriterToken
 from stream_server.errors import StreamError
 
 End = Callable[[StreamError], None]
@@ -23,6 +24,8 @@ class Present:
     """The room that it reads."""
     publish: str | None = None
     """The room into which it publishes; set when it says so."""
+    token: WriterToken | None = None
+    """By which it came, in place of the identity that had it made."""
     is_ending: bool = False
 
 

@@ -11,7 +11,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from stream_server.core.admission import Refused
-from stream_server.core.audit import AuditEvent
+from stream_server.core.audit import Actor, AuditEvent
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.dialects import schema
 
@@ -40,6 +40,18 @@ class Refusal:
     code: str
     message: str
     retry_after_s: int | None = None
+    allow: str = "GET"
+    """The method, where that was wrong."""
+    actor: Actor | None = None
+    """Whom the audit log is to name, where the request does not tell by a certificate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A response that may be given only once something stands in the audit log."""
+
+    response: Response
+    event: AuditEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +69,11 @@ class Admitted:
 class Doorkeeper(Protocol):
     """Decides about each request of a listener."""
 
-    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> "Response | Admitted":
+    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> "Decision":
         """The response that ends the connection, or what serves it after the upgrade."""
+
+
+Decision = Response | Recorded | Admitted
 
 
 def health_response(connection: ServerConnection, *, ready: bool) -> Response:
@@ -75,7 +90,9 @@ def refuse(refusal: Refusal) -> Response:
     if refusal.status is HTTPStatus.UPGRADE_REQUIRED:
         headers.append(("Upgrade", "websocket"))
     if refusal.status is HTTPStatus.METHOD_NOT_ALLOWED:
-        headers.append(("Allow", "GET"))
+        headers.append(("Allow", refusal.allow))
+    if refusal.status is HTTPStatus.UNAUTHORIZED:
+        headers.append(("WWW-Authenticate", "Bearer"))
     return json_response(refusal.status, {"code": refusal.code, "message": refusal.message}, headers)
 
 
@@ -146,6 +163,46 @@ def not_a_get(request: Request, path: str) -> Refusal | None:
     return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes GET only")
 
 
+def not_a_post(request: Request, path: str) -> Refusal | None:
+    """Why a request asks for nothing to be done."""
+    if request.method == "POST":
+        return None
+    return Refusal(
+        HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", f"{path} takes POST only", allow="POST"
+    )
+
+
+def foreign_origin(request: Request, origins: frozenset[str]) -> Refusal | None:
+    """Why a page may not ask: it is neither this server's nor of another origin that is named.
+
+    Args:
+        request: What was asked.
+        origins: Other origins whose pages may ask.
+    """
+    if _is_same_origin(request) or _origin_in(request, origins):
+        return None
+    message = "a page of another origin may not do this here, unless server.origins names it"
+    return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+
+
+def bearer_tokens(request: Request) -> list[str]:
+    """The tokens that a request shows; more than one is a mistake of the client's.
+
+    Programs show theirs in ``Authorization: Bearer``. A page cannot set that header for a socket; it offers
+    ``bearer.TOKEN`` among the subprotocols.
+    """
+    shown = []
+    for line in request.headers.get_all("Authorization"):
+        scheme, _, token = line.partition(" ")
+        if scheme.lower() == "bearer":
+            shown.append(token.strip())
+    offered = (
+        name.strip() for line in request.headers.get_all("Sec-WebSocket-Protocol") for name in line.split(",")
+    )
+    prefix = schema.BEARER_PREFIX
+    return shown + [name.removeprefix(prefix) for name in offered if name.startswith(prefix)]
+
+
 def not_an_upgrade(request: Request, path: str, origins: frozenset[str] = frozenset()) -> Refusal | None:
     """Why a request is no WebSocket request of ours.
 
@@ -157,9 +214,8 @@ def not_an_upgrade(request: Request, path: str, origins: frozenset[str] = frozen
     if request.method != "GET" or "websocket" not in request.headers.get("Upgrade", "").lower():
         message = f"{path} takes WebSocket connections only"
         return Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message)
-    if not (_is_same_origin(request) or _origin_in(request, origins)):
-        message = "a page of another origin may not open sockets here, unless server.origins names it"
-        return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+    if problem := foreign_origin(request, origins):
+        return problem
     offered = request.headers.get_all("Sec-WebSocket-Protocol")
     if schema.SUBPROTOCOL not in {name.strip() for line in offered for name in line.split(",")}:
         message = f"offer the WebSocket subprotocol {schema.SUBPROTOCOL}"

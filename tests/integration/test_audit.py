@@ -9,9 +9,11 @@ import pytest
 import websockets
 from live_server import FINISH, PAUSE, START, LiveServer, live_server, wire
 from pki import Bad, Pki
+from typer.testing import CliRunner
 
 from certs.identity import identity_from_der
 from certs.tls import client_context
+from stream_server.cli import app
 from stream_server.client import ConnectFailed, connect
 from stream_server.engine.fake import numbered_speech
 from stream_server.errors import ConfigError
@@ -53,6 +55,23 @@ async def test_a_session_leaves_who_what_when_and_how_much_and_no_word(pki: Pki,
     content = b"".join(path.read_bytes() for path in (tmp_path / "log").iterdir())
     for word in (said.encode(), b"Canary"):
         assert word not in content
+
+
+async def test_another_key_signs_while_the_server_runs(pki: Pki, tmp_path: Path) -> None:
+    folder, copies = tmp_path / "log", tmp_path / "copies"
+    config = tmp_path / "config.toml"
+    config.write_text(f'[audit]\nfolder = "{folder}"\n')
+    with live_server(pki, audit={"folder": str(folder), "checkpoint_folder": str(copies)}) as server:
+        arguments = ["keys", "rotate", "audit", "--config", str(config), "--state-dir", str(tmp_path)]
+        result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        assert result.exit_code == 0, result.output
+        pair = pki.client("after-rotation", "source")
+        async with wire(server.url, pki, pair):
+            pass
+    assert of(folder, "key.rotate")[0].object == "key:audit"
+    assert AuditFolder(folder).numbers() == [1, 2]
+    verdict = verify(AuditFolder(folder), AuditFolder(copies))
+    assert (verdict.integrity, verdict.n_uncovered) == (Integrity.INTACT, 0)
 
 
 async def test_refusals_are_written_with_reason_and_address(pki: Pki, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ async def test_what_is_no_link_gets_401(open_house: LiveServer, pki: Pki) -> Non
     ("method", "path", "status"),
     [
         ("GET", "/healthz", 200),
-        ("GET", "/v1/stream", 404),
+        ("GET", "/v1/stream", 426),
         ("GET", "/v1/rooms", 404),
         ("GET", "/v1/whoami", 404),
         ("GET", "/room/hall", 200),

@@ -8,14 +8,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream_server import guest_links
+from stream_server.core.signed import OVERLAP_S
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
-    key = GuestLinks(tmp_path).key()
+    key = GuestLinks(tmp_path).keys().current
     assert isinstance(key, Ed25519PrivateKey)
-    assert GuestLinks(tmp_path).key().private_bytes_raw() == key.private_bytes_raw()
+    assert GuestLinks(tmp_path).keys().current.private_bytes_raw() == key.private_bytes_raw()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "guests").iterdir()}
     assert modes["link.key"] == 0o600
     assert stat.S_IMODE((tmp_path / "guests").stat().st_mode) == 0o700
@@ -54,15 +55,21 @@ def test_a_link_that_is_not_there_cannot_be_revoked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("links.json", b"{"), ("links.json", b'{"links":[{"id":1}]}'), ("link.key", b"no key")],
+    [
+        ("links.json", b"{"),
+        ("links.json", b'{"links":[{"id":1}]}'),
+        ("link.key", b"no key"),
+        ("retired.json", b"{"),
+        ("retired.json", b'{"keys":[{"key":"AAAA","retired":1}]}'),
+    ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
     links = GuestLinks(tmp_path)
     links.add("hall", 100, 1_000)
-    links.key()
+    links.keys()
     (tmp_path / "guests" / name).write_bytes(content)
     with pytest.raises(ConfigError, match=name):
-        links.key() if name == "link.key" else links.links()
+        links.links() if name == "links.json" else links.keys()
 
 
 def test_the_list_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,3 +86,61 @@ def test_two_operators_at_once_lose_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda number: GuestLinks(tmp_path).add(f"r{number}", 100, 1_000), range(16)))
     assert {link.id for link in GuestLinks(tmp_path).links()} == {link.id for link in made}
+
+
+def test_another_key_signs_and_the_one_before_stays_known_while_it_may_count(tmp_path: Path) -> None:
+    links = GuestLinks(tmp_path)
+    first = links.keys().current
+    links.add("hall", 5_000, 1_000)
+    second = links.rotate(2_000, void=False)
+    assert second.current.private_bytes_raw() != first.private_bytes_raw()
+    assert second.names[1:] == ((first.public_key().public_bytes_raw(), 2_000),)
+    assert first.private_bytes_raw() not in b"".join(
+        path.read_bytes() for path in (tmp_path / "guests").iterdir()
+    )
+    third = links.rotate(3_500, void=False)
+    assert [retired_s for _, retired_s in third] == [None, 2_000, 3_500]
+    assert [retired_s for _, retired_s in links.rotate(5_999, void=False)] == [None, 2_000, 3_500, 5_999]
+    assert [retired_s for _, retired_s in links.rotate(6_000, void=False)] == [None, 5_999, 6_000]
+
+
+def test_a_revoked_link_keeps_no_key(tmp_path: Path) -> None:
+    links = GuestLinks(tmp_path)
+    made = links.add("hall", 50_000, 1_000)
+    links.revoke(made.id)
+    links.rotate(2_000, void=False)
+    assert [retired_s for _, retired_s in links.rotate(2_000 + OVERLAP_S, void=False)][1:] == [2_960]
+
+
+def test_to_void_forgets_keys_and_links(tmp_path: Path) -> None:
+    links = GuestLinks(tmp_path)
+    links.add("hall", 5_000, 1_000)
+    links.rotate(1_100, void=False)
+    assert len(links.rotate(1_200, void=True).names) == 1
+    assert links.links() == []
+
+
+def test_earlier_keys_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_links, "RETIRED_MAX", 2)
+    links = GuestLinks(tmp_path)
+    links.rotate(1_000, void=False)
+    kept = links.rotate(1_001, void=False)
+    with pytest.raises(ConfigError, match="--void"):
+        links.rotate(1_002, void=False)
+    assert links.keys().names == kept.names
+    links.rotate(1_002, void=True)
+
+
+def test_changed_keys_are_noticed_once(tmp_path: Path) -> None:
+    operator, server = GuestLinks(tmp_path), GuestLinks(tmp_path)
+    operator.keys()
+    assert server.changed_keys() is not None
+    assert server.changed_keys() is None
+    rotated = operator.rotate(1_000, void=False)
+    seen = server.changed_keys()
+    assert seen is not None
+    assert seen.names == rotated.names
+    (tmp_path / "guests" / "retired.json").write_text("{")
+    with pytest.raises(ConfigError, match="retired"):
+        server.changed_keys()
+    assert server.changed_keys() is None

@@ -23,6 +23,11 @@ connects_per_minute = 20
 audio_seconds_per_day = 36000
 
 [[rule]]
+identities = ["/source/desk"]
+rights = ["stream", "mint"]
+token_networks = ["10.3.0.0/16"]
+
+[[rule]]
 identities = ["/source/board-13"]
 rights = []
 
@@ -51,8 +56,10 @@ def test_a_whole_file_becomes_one_rule_for_each_pattern(tmp_path: Path) -> None:
     rules = load_policy(written(tmp_path, FULL)).rules
     assert rules[0] == boards
     assert (rules[1].identities, rules[1].networks) == ("/source/studio", boards.networks)
-    assert rules[2] == Rule("/source/board-13", frozenset())
-    assert rules[3] == Rule("/*", frozenset({Right.READ, Right.ADMINISTER}), read=("lobby",))
+    mint = frozenset({Right.STREAM, Right.MINT})
+    assert rules[2] == Rule("/source/desk", mint, token_networks=networks(["10.3.0.0/16"]))
+    assert rules[3] == Rule("/source/board-13", frozenset())
+    assert rules[4] == Rule("/*", frozenset({Right.READ, Right.ADMINISTER}), read=("lobby",))
 
 
 def test_roles_are_the_rights_of_the_built_in_rules(tmp_path: Path) -> None:
@@ -90,7 +97,7 @@ BAD = {
     "a role that is none": (one(role='"boss"'), ["rule 1", "role", "source, reader, admin"]),
     "a right that is none": (
         one('rights = ["read", "rule"]', role=None),
-        ["rule 1", "rights", "number 2", "stream, read, administer"],
+        ["rule 1", "rights", "number 2", "stream, read, administer, mint"],
     ),
     "a room that cannot be": (one('publish = ["Hall"]'), ["rule 1", "publish", "number 1", "a-z 0-9"]),
     "a room that begins with a dash": (one('publish = ["hall", "-x*"]'), ["rule 1", "publish", "number 2"]),
@@ -99,6 +106,15 @@ BAD = {
     "reading without the right": (
         one('rights = ["stream"]', 'read = ["*"]', role=None),
         ["read", "right read"],
+    ),
+    "minting without streaming": (one('rights = ["mint"]', role=None), ["rule 1", "rights", "stream"]),
+    "networks of tokens without minting": (
+        one('token_networks = ["10.1.0.0/16"]'),
+        ["rule 1", "token_networks", "mint"],
+    ),
+    "a network of tokens that is none": (
+        one('rights = ["stream", "mint"]', 'token_networks = ["10.1"]', role=None),
+        ["rule 1", "token_networks", "10.1.0.0/16"],
     ),
     "a network that is none": (one('networks = ["10.1"]'), ["rule 1", "networks", "10.1.0.0/16"]),
     "a network with bits too many": (one('networks = ["10.1.2.3/16"]'), ["rule 1", "networks", "bits"]),

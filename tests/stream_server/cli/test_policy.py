@@ -19,6 +19,12 @@ sessions = 2
 [[rule]]
 identities = ["/source/board-13"]
 rights = []
+
+[[rule]]
+identities = ["/source/desk"]
+rights = ["stream", "mint"]
+publish = ["hall"]
+token_networks = ["10.3.0.0/16"]
 """
 
 
@@ -43,6 +49,10 @@ def policy(state: Path, *arguments: str, rules: str | None = RULES, config: str 
         (["/source/a", "--action", "publish", "--room", "board-1"], 0, ["may publish in room board-1"]),
         (["/source/a", "--action", "publish", "--room", "hall"], 1, ["room", '"hall"', "under publish"]),
         (["/source/a", "--action", "read", "--room", "hall"], 1, ["under read"]),
+        (["/source/desk", "--action", "mint"], 0, ["may mint", "tokens   10.3.0.0/16"]),
+        (["/source/desk", "--action", "mint", "--room", "hall"], 0, ["may mint tokens for room hall"]),
+        (["/source/desk", "--action", "mint", "--room", "board-1"], 1, ['"board-1"', "under publish"]),
+        (["/source/a", "--action", "mint"], 1, ["the right mint"]),
         (["/source/a", "--action", "administer"], 1, ["the right administer"]),
     ],
 )
@@ -83,9 +93,9 @@ def test_a_wrong_question_is_told_and_is_no_denial(
 
 def test_a_file_is_checked_without_a_question(tmp_path: Path) -> None:
     result = policy(tmp_path, "check")
-    assert (result.exit_code, "2 rules" in result.stdout) == (0, True)
+    assert (result.exit_code, "3 rules" in result.stdout) == (0, True)
     result = policy(tmp_path, "check", rules=RULES + "x = 1\n")
-    assert (result.exit_code, "rule 2: unknown key x" in result.stderr) == (2, True)
+    assert (result.exit_code, "rule 3: unknown key x" in result.stderr) == (2, True)
 
 
 def test_the_rules_are_shown_whole(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.core import guests as module
-from stream_server.core.guests import TOKEN_S, Guests, Link, NotSigned, sign_link
+from stream_server.core.guests import TOKEN_S, Guests, Link, sign_link
 from stream_server.core.room_log import RoomLimits
 from stream_server.core.room_messages import Read
 from stream_server.core.rooms import Reader, Rooms
+from stream_server.core.signed import OVERLAP_S, SIGNED_LENGTH_MAX, Keys, KeysInForce, NotSigned, RetiredKey
 from stream_server.errors import LinkExpired, NotAllowed, Overloaded
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -35,7 +35,8 @@ class GuestWorld:
 
     def __init__(self, *links: Link) -> None:
         self.clock = Clock()
-        self.guests = Guests(KEY, self.clock)
+        self.keys = KeysInForce(Keys(KEY))
+        self.guests = Guests(self.keys, self.clock)
         self.guests.set_links(links or [LINK])
         self.rooms = Rooms(RoomLimits(), lambda event: b"", new_life=lambda: "0", unix_s=self.clock)
 
@@ -94,7 +95,7 @@ def test_what_another_server_signed_opens_nothing() -> None:
     world = GuestWorld()
     with pytest.raises(NotSigned):
         world.guests.exchange(sign_link(OTHER_KEY, LINK))
-    other = Guests(OTHER_KEY, world.clock)
+    other = Guests(KeysInForce(Keys(OTHER_KEY)), world.clock)
     other.set_links([LINK])
     with pytest.raises(NotAllowed):
         world.join(other.exchange(sign_link(OTHER_KEY, LINK)).token)
@@ -143,6 +144,47 @@ def test_other_readers_stay_when_one_link_is_revoked() -> None:
     assert [reader.error is None for reader in readers] == [False, True]
 
 
+def test_after_a_change_of_keys_what_the_one_before_has_signed_stays_good() -> None:
+    world = GuestWorld()
+    link, token = sign_link(KEY, LINK), world.token()
+    world.keys.current = Keys(OTHER_KEY, (RetiredKey(KEY.public_key(), 1_100),))
+    world.clock.now_s = 1_100
+    world.join(token)
+    assert verifies_with(OTHER_KEY, world.guests.exchange(link).token)
+    world.clock.now_s = LINK.expires - 1
+    assert verifies_with(OTHER_KEY, world.guests.exchange(link).token)
+
+
+def test_a_retired_key_signs_nothing_more() -> None:
+    late = Link("late", "hall", issued=1_101, expires=100_000)
+    world = GuestWorld(LINK, late)
+    world.keys.current = Keys(OTHER_KEY, (RetiredKey(KEY.public_key(), 1_100),))
+    with pytest.raises(NotSigned):
+        world.guests.exchange(sign_link(KEY, late))
+    thief = GuestWorld(LINK, late)
+    thief.clock.now_s = world.clock.now_s = 1_100 + OVERLAP_S
+    with pytest.raises(NotAllowed):
+        world.join(thief.token(late))
+
+
+def test_a_key_that_is_forgotten_has_signed_nothing() -> None:
+    world = GuestWorld()
+    token = world.token()
+    world.keys.current = Keys(OTHER_KEY)
+    with pytest.raises(NotSigned):
+        world.guests.exchange(sign_link(KEY, LINK))
+    with pytest.raises(NotAllowed):
+        world.join(token)
+
+
+def verifies_with(key: Ed25519PrivateKey, token: str) -> bool:
+    other = GuestWorld()
+    other.keys.current = Keys(key)
+    other.clock.now_s = 0
+    other.join(token)
+    return True
+
+
 def test_a_room_that_is_full_is_so_for_guests() -> None:
     world = GuestWorld()
     world.rooms = Rooms(
@@ -188,4 +230,4 @@ def test_any_text_is_refused_in_the_same_way(text: str) -> None:
 
 def test_the_longest_room_fits() -> None:
     link = msgspec.structs.replace(LINK, room="a" * 63)
-    assert len(sign_link(KEY, link)) < module.SIGNED_LENGTH_MAX / 2
+    assert len(sign_link(KEY, link)) < SIGNED_LENGTH_MAX / 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.core.networks import contains, networks
+from stream_server.core.networks import contains, networks, within
 
 OFFICE = networks(["10.1.0.0/16", "fd00::/8", "192.0.2.7"])
 
@@ -51,3 +51,20 @@ def test_membership_is_a_matter_of_the_first_bits(base: int, address: int, prefi
     expected = base >> (32 - prefix) == address >> (32 - prefix)
     assert contains((network,), str(IPv4Address(address))) is expected
     assert contains((network,), f"::ffff:{IPv4Address(address)}") is expected
+
+
+@pytest.mark.parametrize(
+    ("inner", "is_within"),
+    [
+        ("10.1.0.0/16", True),
+        ("10.1.9.9", True),
+        ("10.0.0.0/15", False),
+        ("192.0.2.7", True),
+        ("fd00::/8", True),
+        ("fc00::/7", False),
+        ("::/0", False),
+    ],
+)
+def test_a_network_is_within_others_or_it_is_not(inner: str, is_within: bool) -> None:
+    assert within(networks([inner])[0], OFFICE) is is_within
+    assert not within(networks([inner])[0], ())

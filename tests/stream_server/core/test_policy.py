@@ -26,6 +26,49 @@ def test_the_built_in_rules_deny_what_they_do_not_name(path: str, rights: set[Ri
     assert {right for right in Right if DEFAULT_POLICY.allows(path, right)} == rights
 
 
+MINTER = Rule(
+    "/source/desk",
+    frozenset({STREAM, Right.MINT}),
+    publish=("hall", "desk-*"),
+    networks=networks(["10.9.0.1"]),
+    token_networks=networks(["10.1.0.0/16", "fd00::/8"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "room", "network", "denial"),
+    [
+        ("/source/desk", "hall", "10.1.0.0/16", None),
+        ("/source/desk", None, "10.1.2.3", None),
+        ("/source/desk", "desk-7", "fd00:1::/32", None),
+        ("/source/desk", "board", "10.1.2.3", Denial.ROOM),
+        ("/source/desk", "hall", "10.0.0.0/8", Denial.NETWORK),
+        ("/source/desk", "hall", "::a01:203", Denial.NETWORK),
+        ("/source/plain", "hall", "10.1.2.3", Denial.RIGHT),
+        ("/source/reads", None, "10.1.2.3", Denial.RIGHT),
+        ("/reader/desk", "hall", "10.1.2.3", Denial.UNKNOWN),
+    ],
+)
+def test_a_token_is_worth_what_its_maker_may_have_done(
+    path: str, room: str | None, network: str, denial: Denial | None
+) -> None:
+    plain = Rule("/source/plain", frozenset({STREAM}), publish=("*",))
+    reads = Rule("/source/reads", frozenset({READ, Right.MINT}))
+    policy = Policy((MINTER, plain, reads))
+    [used_from] = networks([network])
+    assert policy.token_denial(path, room=room, network=used_from) is denial
+
+
+def test_without_token_networks_a_token_may_be_for_any() -> None:
+    policy = Policy((Rule("/source/*", frozenset({STREAM, Right.MINT})),))
+    [far] = networks(["192.0.2.0/24"])
+    assert policy.token_denial("/source/a", room=None, network=far) is None
+
+
+def test_no_role_may_mint() -> None:
+    assert not any(DEFAULT_POLICY.allows(f"/{role}/a", Right.MINT) for role in ("source", "reader", "admin"))
+
+
 def test_the_longest_prefix_wins() -> None:
     policy = Policy((Rule("/source/*", frozenset({STREAM})), Rule("/source/guest/*", frozenset())))
     assert policy.allows("/source/board", STREAM)
