@@ -20,7 +20,8 @@ from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from stream_server.engine.alignment import TimedWord, time_words
-from stream_server.engine.cache import BatchCache, make_span
+from stream_server.engine.cache import BatchCache
+from stream_server.engine.network import Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
 from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules
 
@@ -29,9 +30,6 @@ UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 _PLACES_MAX = 128
 """Places projected on the vocabulary at a time: their logits are 27 MB."""
-
-_NARROW_PLACES_MAX = 6
-"""Up to so many, another layout of the product is faster on a CPU, see ``GreedyDecoder._project``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class _Predictions:
     no_speech: list[float]
 
 
-class GreedyDecoder:
+class BatchDecoder:
     """Decodes batches with one model; used by one thread at a time."""
 
     def __init__(self, model: Whisper, language: str | None) -> None:
@@ -52,11 +50,7 @@ class GreedyDecoder:
         self._tokenizer = _load_tokenizer(model)
         self._full_stop: list[int] = self._tokenizer.encode(".")
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
-        self._alignment_heads: dict[int, list[int]] = {}
-        """By layer."""
-        for layer, head in model.alignment_heads.indices().T.tolist():
-            self._alignment_heads.setdefault(layer, []).append(head)
-        self._converted: Tensor | None = None
+        self._network = Network(model, self._tokenizer.eot)
         self.n_passes = 0
         """Passes of the text decoder over a batch so far, language detection not included."""
 
@@ -78,7 +72,7 @@ class GreedyDecoder:
         capacity = 1 + max(
             len(prompt) + self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)
         )
-        cache = BatchCache.over(self._model.decoder, features, capacity)
+        cache = self._network.cache(features, capacity)
         languages = self._languages(cache, options)
         rows = [
             self._row(i, row, language, prompt)
@@ -89,18 +83,8 @@ class GreedyDecoder:
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
-        """Audio features (B, T, D) of mel (B, n_mels, 2T), T at most the model's context.
-
-        whisper's encoder insists on 30 s; this is the same with the positions cut to T.
-        """
-        encoder = self._model.encoder
-        x = F.gelu(encoder.conv1(mel))
-        x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
-        x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
-        for block in encoder.blocks:
-            x = block(x)
-        features: Tensor = encoder.ln_post(x)
-        return features
+        """See ``Network.encode``."""
+        return self._network.encode(mel)
 
     @torch.inference_mode()
     def time_words(
@@ -124,9 +108,9 @@ class GreedyDecoder:
             for asked, row in zip(options, decoded, strict=True)
         ]
         feeds = [[*prompt, *text, self._tokenizer.eot] for prompt, text in zip(prompts, texts, strict=True)]
-        cache = BatchCache.over(self._model.decoder, features, 1 + max(map(len, feeds)))
+        cache = self._network.cache(features, 1 + max(map(len, feeds)))
         scores: list[Tensor] = []
-        self._hidden(feeds, [0] * len(feeds), cache, scores)
+        self._network.hidden(feeds, [0] * len(feeds), cache, scores)
         attention = torch.cat(scores, dim=1)
         timed = []
         for i, text in enumerate(texts):
@@ -167,9 +151,8 @@ class GreedyDecoder:
     def _detect(self, cache: BatchCache, rows: list[int]) -> list[str]:
         """The likeliest language of each row, as ``whisper.detect_language`` finds it."""
         feeds = [[self._tokenizer.sot]] * len(rows)
-        hidden = self._hidden(feeds, [0] * len(rows), cache.select(rows, capacity=1))
-        candidates = torch.tensor(self._tokenizer.all_language_tokens, device=hidden.device)
-        logits = F.linear(hidden[:, 0], self._vocabulary(hidden.dtype)[candidates]).float()
+        hidden = self._network.hidden(feeds, [0] * len(rows), cache.select(rows, capacity=1))
+        logits = self._network.logits_of(hidden[:, 0], self._tokenizer.all_language_tokens)
         return [self._tokenizer.all_language_codes[i] for i in logits.argmax(dim=-1).tolist()]
 
     def _prompt(self, options: DecodeOptions) -> list[int]:
@@ -211,7 +194,7 @@ class GreedyDecoder:
         """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order."""
         is_first = True
         while rows:
-            hidden = self._hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
+            hidden = self._network.hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
             places = [place for row in rows for place in self._places(row)]
             x = _at_places(hidden, rows)
             if is_first:
@@ -247,36 +230,6 @@ class GreedyDecoder:
             start = end
         return ended
 
-    # ------------------------------------------------------------ one pass of the text decoder
-
-    def _hidden(
-        self,
-        feeds: list[list[int]],
-        starts: list[int],
-        cache: BatchCache,
-        scores: list[Tensor] | None = None,
-    ) -> Tensor:
-        """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends.
-
-        To ``scores``, if given, what the alignment heads look at is added, layer by layer.
-        """
-        decoder = self._model.decoder
-        n_tokens = max(map(len, feeds))
-        padded = [feed + [self._tokenizer.eot] * (n_tokens - len(feed)) for feed in feeds]
-        device = cache.device
-        span = make_span(starts, n_tokens, cache.capacity, device)
-        positions = decoder.positional_embedding[span.positions.clamp(max=self._model.dims.n_text_ctx - 1)]
-        x = (decoder.token_embedding(torch.tensor(padded, device=device)) + positions).to(cache.dtype)
-        for i, (block, layer) in enumerate(zip(decoder.blocks, cache.layers, strict=True)):
-            x = x + layer.attend(block.attn, block.attn_ln(x), span)
-            normed = block.cross_attn_ln(x)
-            if scores is not None and i in self._alignment_heads:
-                scores.append(layer.audio_scores(block.cross_attn, normed, self._alignment_heads[i]))
-            x = x + layer.attend_audio(block.cross_attn, normed)
-            x = x + block.mlp(block.mlp_ln(x))
-        hidden: Tensor = decoder.ln(x)
-        return hidden
-
     def _predict(self, x: Tensor, places: list[Place]) -> _Predictions:
         """Predict the token after each place from hidden states (N, D).
 
@@ -286,7 +239,7 @@ class GreedyDecoder:
         best, logprobs, no_speech = [], [], []
         n_sot = len(x) - len(places)
         for start in range(0, len(x), _PLACES_MAX):
-            logits = self._project(x[start : start + _PLACES_MAX])
+            logits = self._network.logits(x[start : start + _PLACES_MAX])
             n_here = min(len(logits), max(0, n_sot - start))
             if n_here:
                 silence = logits[:n_here].softmax(dim=-1)[:, self._tokenizer.no_speech]
@@ -299,25 +252,6 @@ class GreedyDecoder:
             logprobs += F.log_softmax(logits, dim=-1).gather(1, tokens[:, None])[:, 0].tolist()
             best += tokens.tolist()
         return _Predictions(best, logprobs, no_speech)
-
-    def _project(self, x: Tensor) -> Tensor:
-        """float32 (N, n_vocab), the logits of hidden states (N, D)."""
-        vocabulary = self._vocabulary(x.dtype)
-        if x.device.type != "cpu" or len(x) > _NARROW_PLACES_MAX:
-            return F.linear(x, vocabulary).float()
-        # Reading the vocabulary is what takes time here. A product of a matrix with a few columns
-        # reads it at the memory's speed, one with a single column, or the transposed one, at half of it.
-        wide = x if len(x) > 1 else x.repeat(2, 1)
-        return (vocabulary @ wide.T).T[: len(x)].contiguous()
-
-    def _vocabulary(self, dtype: torch.dtype) -> Tensor:
-        """The token embedding (n_vocab, D) in the type that the decoder computes in."""
-        weight: Tensor = self._model.decoder.token_embedding.weight
-        if weight.dtype == dtype:
-            return weight
-        if self._converted is None or self._converted.dtype != dtype:
-            self._converted = weight.to(dtype)
-        return self._converted
 
     def _decoded(self, row: Row) -> Decoded:
         return Decoded(

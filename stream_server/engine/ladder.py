@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stream_server.core.jobs import GuardRule
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.guard import (
     TEMPERATURES,
     Attempt,
@@ -79,7 +79,7 @@ class _Climb:
 class Ladder:
     """A decoder and the guard's lines for its model."""
 
-    def __init__(self, decoder: GreedyDecoder, limits: Thresholds) -> None:
+    def __init__(self, decoder: BatchDecoder, limits: Thresholds) -> None:
         self._decoder = decoder
         self._limits = limits
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from whisper.audio import log_mel_spectrogram
 from whisper.model import Whisper
 
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.rows import Decoded, DecodeOptions
 
 NEAR = 1e-3
@@ -31,7 +31,7 @@ class Case:
     """A model, some windows of one length, what each is asked for, and what whisper says."""
 
     reference: Whisper
-    decoder: GreedyDecoder
+    decoder: BatchDecoder
     mels: Tensor
     options: list[DecodeOptions]
     expected: list[whisper.DecodingResult]
@@ -44,7 +44,7 @@ def make_case(model: Whisper, mels: Tensor, options: list[DecodeOptions]) -> Cas
     models.tokenizer_of(model)
     reference = models.fitted_reference(model, mels.shape[-1] // 2)
     expected = [_whisper_says(reference, mel, row) for mel, row in zip(mels, options, strict=True)]
-    return Case(reference, GreedyDecoder(model, "en"), mels, options, expected)
+    return Case(reference, BatchDecoder(model, "en"), mels, options, expected)
 
 
 def _whisper_says(reference: Whisper, mel: Tensor, row: DecodeOptions) -> whisper.DecodingResult:
