@@ -1,4 +1,4 @@
-"""Batched decoding over openai-whisper's modules and weights, greedy or sampled.
+"""Batched decoding over openai-whisper's modules and weights: greedy, sampled, or by beam search.
 
 What comes out for a row equals ``whisper.decode`` of the same window with that row's options: the
 mathematics of each module is whisper's own; the loop, the key-value cache, drafts and the fitted audio
@@ -9,17 +9,20 @@ Shapes: B rows, T audio positions (20 ms each), L tokens, D model width, N place
 """
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from stream_server.engine.alignment import TimedWord, time_words
+from stream_server.engine.beams import Beams
 from stream_server.engine.cache import BatchCache
 from stream_server.engine.network import Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
@@ -39,6 +42,18 @@ class _Predictions:
     best: list[int]
     logprobs: list[float]
     no_speech: list[float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What is settled of a window before its first token."""
+
+    language: str
+    tokens: list[int]
+    """The prompt."""
+    sot_index: int
+    """Where the start-of-transcript stands in it."""
+    tokens_max: int
 
 
 class BatchDecoder:
@@ -67,19 +82,55 @@ class BatchDecoder:
     @torch.inference_mode()
     def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
         """The same of what ``encode`` made of the windows, (B, T, D)."""
-        prompts = [self._prompt(row) for row in options]
-        # A place more than any row uses, see ``make_span``.
-        capacity = 1 + max(
-            len(prompt) + self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)
-        )
-        cache = self._network.cache(features, capacity)
-        languages = self._languages(cache, options)
-        rows = [
-            self._row(i, row, language, prompt)
-            for i, (row, language, prompt) in enumerate(zip(options, languages, prompts, strict=True))
-        ]
+        # Greedy rows share their passes, and so do searches of one size.
+        by_size: dict[int, list[int]] = defaultdict(list)
+        for i, row in enumerate(options):
+            by_size[0 if row.beam is None else row.beam.size].append(i)
+        decoded: dict[int, Decoded] = {}
+        for size, members in by_size.items():
+            chosen = features if len(by_size) == 1 else features[members]
+            asked = [options[i] for i in members]
+            found = self._search(chosen, asked, size) if size else self._extend(chosen, asked)
+            decoded.update(zip(members, found, strict=True))
+        return [decoded[i] for i in range(len(options))]
+
+    def _extend(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
+        """Decode rows without beam search."""
+        starts, cache = self._start(features, options)
+        rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
         self._run(list(rows), cache)
-        return [self._decoded(row) for row in rows]
+        return [self._decoded(row, row.tokens, row.logprob, is_whole=row.is_whole) for row in rows]
+
+    def _search(self, features: Tensor, options: Sequence[DecodeOptions], size: int) -> list[Decoded]:
+        """Decode windows by beam search, all of the same size."""
+        starts, cache = self._start(features, options, size)
+        eot = self._tokenizer.eot
+        windows = [
+            Beams(asked.beam, asked, start.language, start.tokens, start.sot_index, start.tokens_max, eot)
+            for asked, start in zip(options, starts, strict=True)
+            if asked.beam is not None
+        ]
+        self._run_beams(list(windows), cache, size)
+        return [
+            self._decoded(window, best.tokens, best.logprob, is_whole=best.is_whole)
+            for window, best in ((window, window.best()) for window in windows)
+        ]
+
+    def _start(
+        self, features: Tensor, options: Sequence[DecodeOptions], n_beams: int = 1
+    ) -> tuple[list[_Start], BatchCache]:
+        prompts = [self._prompt(row) for row in options]
+        limits = [self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)]
+        # A place more than any row uses, see ``make_span``.
+        capacity = 1 + max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+        cache = self._network.cache(features, capacity, n_beams)
+        starts = []
+        for language, prompt, limit in zip(self._languages(cache, options), prompts, limits, strict=True):
+            sot_index = prompt.index(self._tokenizer.sot)
+            if self._model.is_multilingual:
+                prompt[sot_index + 1] = self._tokenizer.to_language_token(language)
+            starts.append(_Start(language, prompt, sot_index, limit))
+        return starts, cache
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
@@ -174,21 +225,25 @@ class BatchDecoder:
         n_text_ctx: int = self._model.dims.n_text_ctx
         return min(options.tokens_max, n_text_ctx + 1 - len(prompt))
 
-    def _row(self, index: int, options: DecodeOptions, language: str, prompt: list[int]) -> Row:
-        sot_index = prompt.index(self._tokenizer.sot)
-        known = list(prompt)
-        if self._model.is_multilingual:
-            known[sot_index + 1] = self._tokenizer.to_language_token(language)
-        tokens_max = self._tokens_max(options, prompt)
+    def _row(self, index: int, options: DecodeOptions, start: _Start) -> Row:
         is_greedy = options.temperature == 0
         draft = options.draft if is_greedy else None
         closing = None if draft is None else (*self._full_stop, *draft)[-1]
-        row = Row(index, options, language, known, sot_index, tokens_max, self._tokenizer.eot, closing)
+        row = Row(
+            index,
+            options,
+            start.language,
+            start.tokens,
+            start.sot_index,
+            start.tokens_max,
+            self._tokenizer.eot,
+            closing,
+        )
         row.suppose(draft or (), self._model.dims.n_vocab)
         row.chances = None if is_greedy else np.random.default_rng(options.seed)
         return row
 
-    # ------------------------------------------------------------ the loop
+    # ------------------------------------------------------------ the loops
 
     def _run(self, rows: list[Row], cache: BatchCache) -> None:
         """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order."""
@@ -212,9 +267,7 @@ class BatchDecoder:
         temperature = row.options.temperature
         if not row.options.timestamps:
             return [Place(n_known + i == 0, None, temperature, row.draw()) for i in range(row.n_places)]
-        limit_s = row.options.initial_timestamp_s_max
-        n_initial = None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
-        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))
+        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, _initial_steps(row.options)))
         return [
             Place(n_known + i == 0, stamps, temperature, row.draw())
             for i, stamps in enumerate(bounds[n_known:])
@@ -230,6 +283,65 @@ class BatchDecoder:
             start = end
         return ended
 
+    def _run_beams(self, windows: list[Beams], cache: BatchCache, size: int) -> None:
+        """Search each window until it ends; ``windows`` are in the cache's order."""
+        hidden = self._feed_beams(windows, cache)
+        states = hidden[torch.arange(len(windows)), [window.sot_index for window in windows]]
+        for window, prob in zip(windows, self._no_speech(self._network.logits(states)), strict=True):
+            window.no_speech_prob = prob
+        # Prompts differ in length; afterwards each row feeds one token.
+        x = hidden[torch.arange(len(windows)), [len(window.feeds[0]) - 1 for window in windows]]
+        while windows:
+            tokens, logprobs = self._likeliest(x, windows, size + 1)
+            sources: list[list[int] | None] = []
+            n_rows = len(x) // len(windows)
+            for i, window in enumerate(windows):
+                rows = slice(i * n_rows, (i + 1) * n_rows)
+                taken = window.advance(tokens[rows], logprobs[rows])
+                sources.append(None if taken is None else [i * n_rows + row for row in taken])
+            self.n_passes += 1
+            kept = _close_up_beams(windows, sources, cache)
+            if not windows:
+                return
+            cache.gather(kept, max(window.n_cached for window in windows), size)
+            x = self._feed_beams(windows, cache)[:, 0]
+
+    def _feed_beams(self, windows: Sequence[Beams], cache: BatchCache) -> Tensor:
+        feeds = [window.feeds for window in windows]
+        starts = [window.n_cached for window, rows in zip(windows, feeds, strict=True) for _ in rows]
+        return self._network.hidden([feed for rows in feeds for feed in rows], starts, cache)
+
+    def _likeliest(
+        self, x: Tensor, windows: Sequence[Beams], n_tokens: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The likeliest tokens after each of the rows (B, D), best first, and their log-probabilities."""
+        places = [place for window in windows for place in self._beam_places(window, len(x) // len(windows))]
+        tokens, logprobs = [], []
+        for start in range(0, len(x), _PLACES_MAX):
+            logits = self._network.logits(x[start : start + _PLACES_MAX])
+            self._rules.apply(logits, places[start : start + _PLACES_MAX])
+            best = F.log_softmax(logits, dim=-1).topk(n_tokens, dim=-1)
+            tokens.append(best.indices.cpu().numpy())
+            logprobs.append(best.values.cpu().numpy())
+        return np.concatenate(tokens), np.concatenate(logprobs)
+
+    def _beam_places(self, window: Beams, n_rows: int) -> list[Place]:
+        is_first = window.alive == [()]
+        if not window.options.timestamps:
+            return [Place(is_first, None)] * n_rows
+        n_initial = _initial_steps(window.options)
+        bounds = [list(self._rules.stamp_bounds(tokens, n_initial))[-1] for tokens in window.alive]
+        # A row without a hypothesis is predicted too, and its prediction left unread.
+        bounds += bounds[:1] * (n_rows - len(bounds))
+        return [Place(is_first, stamps) for stamps in bounds]
+
+    def _no_speech(self, logits: Tensor) -> list[float]:
+        """The probability of no speech by whisper, from the unfiltered logits at the start-of-transcript."""
+        found: list[float] = logits.softmax(dim=-1)[:, self._tokenizer.no_speech].tolist()
+        return found
+
+    # ------------------------------------------------------------ predictions and results
+
     def _predict(self, x: Tensor, places: list[Place]) -> _Predictions:
         """Predict the token after each place from hidden states (N, D).
 
@@ -242,8 +354,7 @@ class BatchDecoder:
             logits = self._network.logits(x[start : start + _PLACES_MAX])
             n_here = min(len(logits), max(0, n_sot - start))
             if n_here:
-                silence = logits[:n_here].softmax(dim=-1)[:, self._tokenizer.no_speech]
-                no_speech += silence.tolist()
+                no_speech += self._no_speech(logits[:n_here])
             logits = logits[n_here:]
             first = start + n_here - n_sot
             here = places[first : first + len(logits)]
@@ -253,16 +364,22 @@ class BatchDecoder:
             best += tokens.tolist()
         return _Predictions(best, logprobs, no_speech)
 
-    def _decoded(self, row: Row) -> Decoded:
+    def _decoded(self, row: Row | Beams, tokens: Sequence[int], logprob: float, *, is_whole: bool) -> Decoded:
         return Decoded(
-            tokens=tuple(row.tokens),
-            text=self.text_of(row.tokens),
+            tokens=tuple(tokens),
+            text=self.text_of(tokens),
             language=row.language,
-            avg_logprob=row.logprob / (len(row.tokens) + 1),
+            avg_logprob=logprob / (len(tokens) + 1),
             no_speech_prob=row.no_speech_prob,
             passes=row.passes,
-            is_whole=row.is_whole,
+            is_whole=is_whole,
         )
+
+
+def _initial_steps(options: DecodeOptions) -> int | None:
+    """The latest first timestamp, in steps; None: any."""
+    limit_s = options.initial_timestamp_s_max
+    return None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
 
 
 def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -301,6 +418,19 @@ def _close_up(rows: list[Row], ended: Sequence[bool], cache: BatchCache) -> None
         if i < len(rows):
             rows[i] = last
             cache.move(len(rows), i)
+
+
+def _close_up_beams(windows: list[Beams], sources: list[list[int] | None], cache: BatchCache) -> list[int]:
+    """Take out the windows that have ended, whose sources are None; returns the sources of all rows left.
+
+    The last ones take their places; of the cache only the audio moves, the rows are to be gathered.
+    """
+    for i in reversed([i for i, taken in enumerate(sources) if taken is None]):
+        last, its_sources = windows.pop(), sources.pop()
+        if i < len(windows):
+            windows[i], sources[i] = last, its_sources
+            cache.move_audio(len(windows), i)
+    return [row for taken in sources for row in taken or ()]
 
 
 def _load_tokenizer(model: Whisper) -> Tokenizer:

@@ -50,9 +50,9 @@ class Network:
         features: Tensor = encoder.ln_post(x)
         return features
 
-    def cache(self, features: Tensor, capacity: int) -> BatchCache:
+    def cache(self, features: Tensor, capacity: int, n_beams: int = 1) -> BatchCache:
         """An empty cache over features (B, T, D), see ``BatchCache.over``."""
-        return BatchCache.over(self._model.decoder, features, capacity)
+        return BatchCache.over(self._model.decoder, features, capacity, n_beams)
 
     def hidden(
         self,
