@@ -14,6 +14,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from certs.tls import TlsConfigError
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
+from stream_server.cli.beam_options import (
+    BeamSizeOption,
+    LengthPenaltyOption,
+    PatienceOption,
+    beam_object,
+    chosen_beam,
+)
 from stream_server.cli.captions_view import CaptionsView, JsonView, LinesView, SpeechSeen, TerminalView
 from stream_server.cli.client_files import (
     CaOption,
@@ -38,6 +45,7 @@ from stream_server.client import (
 from stream_server.client import transcribe as transcribe_stream
 from stream_server.client.pacing import Sleep
 from stream_server.config import state_dir
+from stream_server.core.messages import BeamSearch
 
 DEFAULT_URL = "wss://localhost:8443/v1/stream"
 CHUNK_S = 0.1
@@ -68,6 +76,7 @@ class Settings:
     trace: bool = False
     room: str | None = None
     speaker: str | None = None
+    beam: BeamSearch | None = None
 
 
 def transcribe(
@@ -108,6 +117,9 @@ def transcribe(
     trace: Annotated[
         bool, typer.Option("--trace", help="Show where the time of each final went, hop by hop.")
     ] = False,
+    beam_size: BeamSizeOption = None,
+    patience: PatienceOption = None,
+    length_penalty: LengthPenaltyOption = None,
 ) -> None:
     """Transcribe recordings with a running server.
 
@@ -115,11 +127,12 @@ def transcribe(
     exit code is 1 then. A recording without speech gives no captions and is no error.
     """
     out, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    beam = chosen_beam(beam_size, patience, length_penalty)
     if partials is None:
         partials = out.is_terminal and not (fast or as_json or trace)
     try:
         tls = client_tls(certs or state_dir(None) / "certs", ca, cert, key)
-        settings = Settings(url, tls, language, fast, partials, as_json, trace, room, speaker)
+        settings = Settings(url, tls, language, fast, partials, as_json, trace, room, speaker, beam)
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
         _print_error(errors, exc)
@@ -199,6 +212,7 @@ async def _transcribe_once(
         trace=settings.trace,
         room=settings.room,
         speaker=settings.speaker,
+        beam=beam_object(settings.beam),
         on_connection=lambda state: errors.print(
             f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
         ),

@@ -19,6 +19,7 @@ from stream_server.client.reconnect import ConnectionState, Reconnect
 from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.dialects.schema import (
+    BeamObject,
     EndpointingObject,
     FinalEvent,
     FinishedEvent,
@@ -38,6 +39,7 @@ from stream_server.dialects.schema import (
 
 __all__ = [
     "AppendOnly",
+    "BeamObject",
     "CaptionError",
     "CaptionStream",
     "ClientError",

@@ -66,6 +66,7 @@ async def connect(
     endpointing: schema.EndpointingObject | None = None,
     words: bool = False,
     context: bool | None = None,
+    beam: schema.BeamObject | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -91,6 +92,7 @@ async def connect(
         endpointing: Where utterances end; None leaves it to the server.
         words: Whether finals tell when each word was said; not every model can.
         context: Whether each final is read on from those before; None leaves it to the server.
+        beam: Beam search for finals; None decodes greedily.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -113,6 +115,7 @@ async def connect(
         endpointing=endpointing,
         words=words,
         context=context,
+        beam=beam,
     )
     link, (_, first) = await open_link(url, tls, start, open_timeout_s)
     try:

@@ -97,6 +97,8 @@ class Start:
     """Whether finals tell when each word was said."""
     context: bool | None = None
     """Whether each final is read on from those before; None leaves it to the server."""
+    beam: BeamSearch | None = None
+    """How finals are searched for; None takes the likeliest token after the other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,7 @@ class WhisperTranscriber:
             draft=job.draft or None,
             # Of the audio, so that the same audio has the same transcript in any session.
             seed=zlib.crc32(job.pcm),
+            beam=job.beam,
         )
         return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final)
 

@@ -11,6 +11,7 @@ from parity import sounds
 from torch import Tensor
 
 from stream_server.core.jobs import GuardRule
+from stream_server.core.messages import BeamSearch
 from stream_server.engine.decoder import BatchDecoder, _choose
 from stream_server.engine.guard import Thresholds
 from stream_server.engine.ladder import Ladder, Reading, Request
@@ -65,6 +66,20 @@ def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: BatchDecode
     assert len(reading.retried) == 2
     best = max(attempts, key=lambda attempt: attempt.avg_logprob)
     assert reading.decoded.tokens == best.tokens
+
+
+def test_a_window_that_fails_in_beam_search_is_sampled(decoder: BatchDecoder, features: Tensor) -> None:
+    asked: list[tuple[BeamSearch | None, float]] = []
+
+    class Watched(BatchDecoder):
+        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+            asked.extend((row.beam, row.temperature) for row in options)
+            return decoder.decode_features(features, options)  # type: ignore[return-value]
+
+    options = dataclasses.replace(request().options, beam=BeamSearch(3))
+    searching = dataclasses.replace(request(), options=options)
+    Ladder(Watched(decoder._model, None), NEVER).read(features[:1], [searching])
+    assert asked == [(BeamSearch(3), 0.0), (None, 0.2), (None, 0.4)]
 
 
 def test_a_partial_is_never_decoded_again(decoder: BatchDecoder, features: Tensor) -> None:
