@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from whisper.audio import log_mel_spectrogram
 from whisper.model import Whisper
 
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.manifest import Manifest, embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
 from stream_server.engine.rows import Decoded, DecodeOptions
@@ -57,7 +57,7 @@ def windows() -> Iterator[tuple[bool, NDArray[np.int16]]]:
 
 
 def ours(
-    decoder: GreedyDecoder,
+    decoder: BatchDecoder,
     manifest: Manifest,
     samples: NDArray[np.int16],
     options: DecodeOptions,
@@ -88,7 +88,7 @@ def main() -> None:
     torch.set_num_threads(1)
     manifest = read_manifest(embedded_model())
     model = load_whisper(embedded_model(), manifest, CPU)
-    decoder = GreedyDecoder(model, manifest.language)
+    decoder = BatchDecoder(model, manifest.language)
     plain, drafted, reference = Tally(), Tally(), Tally()
     draft: tuple[int, ...] = ()
     n_windows = 0

@@ -45,7 +45,7 @@ from benchmarks.engine_report import (
 )
 from benchmarks.engine_subjects import SHAPES, Subject, fitted_whisper, make_subject
 from benchmarks.faster_whisper import FasterWhisper, Run, Unavailable, ensure_environment
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.model import choose_device
 from stream_server.engine.rows import DecodeOptions
 from stream_server.engine.threads import set_torch_threads
@@ -77,7 +77,7 @@ class Way:
 
 def ways_of(subject: Subject, asked: argparse.Namespace, other: FasterWhisper | None) -> Iterator[Way]:
     """All that is to be measured of a model; the reference is the first."""
-    decoder, clock = GreedyDecoder(subject.model, "en"), CLOCKS[asked.clock]
+    decoder, clock = BatchDecoder(subject.model, "en"), CLOCKS[asked.clock]
     for context in dict.fromkeys(["full", *asked.contexts]):
         mels, model = subject.mels[context], subject.model
         reference = model if context == "full" else fitted_whisper(model, mels.shape[2] // 2)
@@ -98,7 +98,7 @@ def ways_of(subject: Subject, asked: argparse.Namespace, other: FasterWhisper | 
 
 
 def _ours(
-    decoder: GreedyDecoder, rows: Tensor, subject: Subject, *, holds: bool = False
+    decoder: BatchDecoder, rows: Tensor, subject: Subject, *, holds: bool = False
 ) -> Callable[[], list[list[int]]]:
     options = [DecodeOptions("en", "transcribe", subject.n_tokens)] * len(rows)
     if holds:
@@ -109,7 +109,7 @@ def _ours(
     return lambda: [list(said.tokens) for said in decoder.decode(rows, options)]
 
 
-def _encoder(decoder: GreedyDecoder, rows: Tensor) -> Callable[[], list[list[int]]]:
+def _encoder(decoder: BatchDecoder, rows: Tensor) -> Callable[[], list[list[int]]]:
     def encode() -> list[list[int]]:
         with torch.inference_mode():
             # Reading a number waits for the device.

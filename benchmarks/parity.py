@@ -2,11 +2,13 @@
 
 Random weights in the shapes of tiny, base and large-v3 (widths, heads, mels and vocabulary as published,
 fewer layers) and the embedded model; windows of 0.5 to 30 s; languages given or detected, both tasks,
-prompts, timestamps, token limits and drafts, combined so that every pair of values occurs. Each window is
-decoded in a batch of 32 and in one of 1 to 16, whose rows leave as they end. Equal means: tokens, text
-and language the same, log-probability within 1e-4, no-speech probability within 1e-5. Where whisper's two
-best logits lie within 1e-3, rounding decides; such windows are counted, compared up to that token, and
-may be at most 0.5 %.
+prompts, timestamps, token limits and drafts, combined so that every pair of values occurs; a part of the
+windows by beam search, of several sizes, patiences and length penalties, beside greedy ones. Each window is
+decoded in a batch of 32 (8 with beams) and in one of 1 to 16, whose rows leave as they end. Equal means:
+tokens, text and language the same, log-probability within 1e-4, no-speech probability within 1e-5. Where
+whisper's two best logits lie within 1e-3, rounding decides; such windows are counted, compared up to that
+token, and may be at most 0.5 %. In beam search that is the log-probability of the best text that lives on no
+longer, or of the second best.
 
 Run: ``make parity``. Prints a table; exits with 1 on any difference.
 """
@@ -27,12 +29,14 @@ from parity import Case, make_case, prompt_of, rows_near, sounds
 from torch import Tensor
 from whisper.model import Whisper
 
+from stream_server.core.messages import BeamSearch
 from stream_server.engine.manifest import embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
 from stream_server.engine.rows import Decoded, DecodeOptions
 from stream_server.engine.windows import log_mel
 
 ROWS = 32
+BEAM_ROWS = 8
 BATCHES = (1, 2, 3, 4, 6, 16)
 """Sizes of the smaller batches; together they hold every row."""
 NEAR_SHARE_MAX = 0.005
@@ -45,6 +49,19 @@ FACTORS: dict[str, tuple[object, ...]] = {
     "initial_timestamp_s_max": (1.0, 0.02, None),
     "tokens_max": (1, 7, 14),
     "draft": ("none", "half", "wrong"),
+    "beam": (None,),
+}
+BEAM_FACTORS: dict[str, tuple[object, ...]] = {
+    **FACTORS,
+    "draft": ("none",),
+    "beam": (
+        None,
+        BeamSearch(2),
+        BeamSearch(5),
+        BeamSearch(5, 2.0),
+        BeamSearch(3, 0.4),
+        BeamSearch(5, 1.0, 0.6),
+    ),
 }
 
 
@@ -73,19 +90,21 @@ def sum_of(tallies: Iterable[Tally]) -> Tally:
     return total
 
 
-def pairwise_rows(random: np.random.Generator) -> Iterator[dict[str, object]]:
+def pairwise_rows(
+    random: np.random.Generator, factors: dict[str, tuple[object, ...]]
+) -> Iterator[dict[str, object]]:
     """Values of all factors, without end; every pair of values comes before the first repeats begin."""
     while True:
         open_pairs = {
             (one, other)
-            for first, second in itertools.combinations(FACTORS, 2)
-            for one in ((first, value) for value in FACTORS[first])
-            for other in ((second, value) for value in FACTORS[second])
+            for first, second in itertools.combinations(factors, 2)
+            for one in ((first, value) for value in factors[first])
+            for other in ((second, value) for value in factors[second])
         }
         while open_pairs:
             # The best of a few random rows: short enough, and much simpler than the shortest.
             rows = [
-                {name: values[random.integers(len(values))] for name, values in FACTORS.items()}
+                {name: values[random.integers(len(values))] for name, values in factors.items()}
                 for _ in range(50)
             ]
             covered = [set(itertools.combinations(row.items(), 2)) & open_pairs for row in rows]
@@ -105,6 +124,7 @@ def options_of(row: dict[str, object], *, multilingual: bool) -> DecodeOptions:
         prompt=prompt_of(row["prompt"]),  # type: ignore[arg-type]
         timestamps=bool(row["timestamps"]),
         initial_timestamp_s_max=row["initial_timestamp_s_max"],  # type: ignore[arg-type]
+        beam=row["beam"],  # type: ignore[arg-type]
     )
 
 
@@ -132,9 +152,15 @@ def compare(case: Case, rows: Sequence[int], decoded: Sequence[Decoded], tally: 
             tally.no_speech = max(tally.no_speech, abs(row.no_speech_prob - expected.no_speech_prob))
 
 
-def run_case(model: Whisper, mels: Tensor, random: np.random.Generator, tally: Tally) -> None:
+def run_case(
+    model: Whisper,
+    mels: Tensor,
+    random: np.random.Generator,
+    tally: Tally,
+    factors: dict[str, tuple[object, ...]],
+) -> None:
     """Decode windows of one length in several batches."""
-    rows = list(itertools.islice(pairwise_rows(random), len(mels)))
+    rows = list(itertools.islice(pairwise_rows(random, factors), len(mels)))
     options = [options_of(row, multilingual=model.is_multilingual) for row in rows]
     case = with_drafts(make_case(model, mels, options), rows)
     tally.windows += len(mels)
@@ -185,16 +211,17 @@ def main() -> int:
     random = np.random.default_rng(1)
     tallies: dict[str, Tally] = {}
     for name, model, mels in cases():
-        run_case(model, mels, random, tallies.setdefault(name, Tally()))
+        run_case(model, mels, random, tallies.setdefault(name, Tally()), FACTORS)
+        run_case(model, mels[:BEAM_ROWS], random, tallies.setdefault(f"{name}, beams", Tally()), BEAM_FACTORS)
         print(f"{name}: {tallies[name].windows} windows", file=sys.stderr, flush=True)
     print(
         f"{datetime.date.today()}, torch {torch.__version__}, 1 thread, {time.monotonic() - started_s:.0f} s"
     )
-    print(f"{'model':20}{'windows':>9}{'decodes':>9}{'near':>6}{'logprob':>10}{'no speech':>11}{'differ':>8}")
+    print(f"{'model':26}{'windows':>9}{'decodes':>9}{'near':>6}{'logprob':>10}{'no speech':>11}{'differ':>8}")
     total = sum_of(tallies.values())
     for name, tally in [*tallies.items(), ("in all", total)]:
         print(
-            f"{name:20}{tally.windows:9}{tally.compared:9}{tally.near:6}"
+            f"{name:26}{tally.windows:9}{tally.compared:9}{tally.near:6}"
             f"{tally.logprob:10.1e}{tally.no_speech:11.1e}{tally.failures:8}"
         )
     is_equal = total.failures == 0 and total.near <= NEAR_SHARE_MAX * total.compared

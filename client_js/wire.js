@@ -25,10 +25,14 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {boolean} [partials]
  * @property {boolean} [words] Whether finals tell when each word was said; where `started.features` has it.
  * @property {boolean | null} [context] Whether finals are read on from those before; null leaves it to the server.
+ * @property {Beam | null} [beam] Beam search for finals; where `started.features` has it.
  * @property {boolean} [trace] Whether finals tell where the time went.
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
  * @property {Endpointing | null} [endpointing] Where utterances end; refused by servers that do not offer it.
+ *
+ * @typedef {{ size: number, patience?: number, length_penalty?: number | null }} Beam
+ *   1 to 16; above 0 to 4; 0 to 1. See `beam` in docs/protocol.md.
  *
  * @typedef {{ preset?: string | null, silence_ms?: number | null, silence_ms_min?: number | null,
  *   speech_threshold?: number | null }} Endpointing
@@ -129,6 +133,15 @@ const room = (value) => typeof value === "string" && ROOM_PATTERN.test(value);
 /** @type {Check} */
 const speaker = (value) => typeof value === "string" && isSpeakerName(value);
 
+/** @type {Check} */
+const beam = (value) => {
+  if (!only({ size: between(1, 16), patience: number, length_penalty: number })(value)) return false;
+  const { size, patience = 1, length_penalty = null } = /** @type {Beam} */ (value);
+  // A half is rounded to the even number, as in Python: to none.
+  const lets_one_end = patience <= 4 && size * patience > 0.5;
+  return count(size) && lets_one_end && (length_penalty === null || (length_penalty >= 0 && length_penalty <= 1));
+};
+
 /**
  * Whether a name may be shown in a room: 1 to 64 printable characters without space at either end.
  * @param {string} name
@@ -150,6 +163,7 @@ const CLIENT = {
     words: flag,
     context: orNull(flag),
     trace: flag,
+    beam: orNull(beam),
     room: orNull(room),
     speaker: orNull(speaker),
     endpointing: orNull(only({ preset: text, silence_ms: number, silence_ms_min: number, speech_threshold: number })),

@@ -294,10 +294,14 @@ class App:
 
     def _make_hub(self, facts: ModelFacts, ledger: SessionLedger) -> Hub:
         limits = self._config.limits
+        beam_size_max = min(limits.beam_size, self._config.engine.batch)
+        offered = {"rooms": True, "resume": limits.resume_s > 0, "beam": beam_size_max > 1}
+        features = (*(name for name, is_offered in offered.items() if is_offered), *facts.features)
         settings = SessionSettings(
             model=facts,
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
-            features=("rooms", *(("resume",) if limits.resume_s else ()), *facts.features),
+            features=features,
+            beam_size_max=beam_size_max,
             segmenter=self._config.segments.segmenter(),
             context=self._config.engine.context,
             partial_frames=round(self._config.engine.partial_ms / 32),

@@ -116,6 +116,9 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Sessions that wait so at once; the one that has waited longest makes room."""
     replay_events: int = 512
     """Events of each session that are kept for its client to come back."""
+    beam_size: int = 5
+    """Most beams that a client may ask for in the search for its finals, and never more than
+    ``engine.batch``: each takes a row of a batch. 1 forbids beam search."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -128,6 +131,7 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("resume_s", self.resume_s, 0, 3_600)
         # What a slow reader may leave unread must still be there when it comes back.
         _range("replay_events", self.replay_events, self.unread_events, 1_000_000)
+        _range("beam_size", self.beam_size, 1, 16)
         _range("idle_s", self.idle_s, 1, 86_400)
         # A closed segment of 5 s and an open one must fit, or a stream would stop for good.
         _range("ahead_s", self.ahead_s, 10, 600)

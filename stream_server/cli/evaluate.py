@@ -22,12 +22,19 @@ from certs.authority import AuthorityError
 from certs.store import StoreError
 from certs.tls import TlsConfigError
 from stream_server import __version__
+from stream_server.cli.beam_options import (
+    BeamSizeOption,
+    LengthPenaltyOption,
+    PatienceOption,
+    chosen_beam,
+)
 from stream_server.cli.demo import CONFIG
 from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
 from stream_server.cli.own_server import own_server
 from stream_server.client import ClientError
 from stream_server.config import find_config, load_config, state_dir
+from stream_server.core.messages import BeamSearch
 from stream_server.engine.manifest import find_model, read_manifest
 from stream_server.errors import ConfigError, ModelError
 
@@ -97,6 +104,9 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(help="Draw word error rates as SVG here.", show_default=False)
     ] = None,
+    beam_size: BeamSizeOption = None,
+    patience: PatienceOption = None,
+    length_penalty: LengthPenaltyOption = None,
 ) -> None:
     """Measure how well, how fast and how late a model reads recordings.
 
@@ -104,6 +114,7 @@ def evaluate(
     evaluated is named, and the others go on; the exit code is 1 then.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    beam = chosen_beam(beam_size, patience, length_penalty)
     try:
         if whole and stream:
             raise CommandError("--whole and --stream exclude each other: a server cuts what it hears")
@@ -113,9 +124,11 @@ def evaluate(
             path = manifest or included / "heldout" / "manifest.json"
             references = _read_references(path)
             groups = tuple(group) if group else _usual_groups(references)
-            measured, problems = _measure(references, folder, errors, groups, whole=whole, stream=stream)
+            measured, problems = _measure(
+                references, folder, errors, groups, beam, whole=whole, stream=stream
+            )
         mode = "stream" if stream else "whole" if whole else "offline"
-        setting = _setting(path, model_id, mode, groups)
+        setting = _setting(path, model_id, mode, groups, beam)
         _show(setting, measured)
         _write_files(setting, measured, problems, json_file, plot)
     except KeyboardInterrupt:
@@ -137,7 +150,7 @@ def measure_wer(path: Path, folder: Path, errors: Console) -> float:
     """
     from stream_server.evaluation.result import summarise
 
-    measured, problems = _measure(_read_references(path), folder, errors, (), whole=False, stream=False)
+    measured, problems = _measure(_read_references(path), folder, errors, (), None, whole=False, stream=False)
     wer = summarise("all", measured).counts.wer if measured else None
     if problems or wer is None:
         raise CommandError(f"{path}: not all of its recordings could be evaluated")
@@ -170,6 +183,7 @@ def _measure(
     folder: Path,
     errors: Console,
     groups: tuple[str, ...],
+    beam: BeamSearch | None,
     *,
     whole: bool,
     stream: bool,
@@ -194,9 +208,9 @@ def _measure(
             advance()
 
         if stream:
-            asyncio.run(_measure_streamed(references, folder, groups, take))
+            asyncio.run(_measure_streamed(references, folder, groups, beam, take))
         else:
-            _measure_offline(references, folder, groups, take, whole=whole)
+            _measure_offline(references, folder, groups, beam, take, whole=whole)
     return measured, problems
 
 
@@ -204,6 +218,7 @@ def _measure_offline(
     references: "References",
     folder: Path,
     groups: tuple[str, ...],
+    beam: BeamSearch | None,
     take: "Callable[[Measured | str], None]",
     *,
     whole: bool,
@@ -226,12 +241,16 @@ def _measure_offline(
     if network is not None:
         network.warm_up()
     warm_up(transcriber, BATCH)
-    for outcome in measure_offline(references.usable, Heading(groups), transcriber, network):
+    for outcome in measure_offline(references.usable, Heading(groups), transcriber, network, beam):
         take(outcome)
 
 
 async def _measure_streamed(
-    references: "References", folder: Path, groups: tuple[str, ...], take: "Callable[[Measured | str], None]"
+    references: "References",
+    folder: Path,
+    groups: tuple[str, ...],
+    beam: BeamSearch | None,
+    take: "Callable[[Measured | str], None]",
 ) -> None:
     from stream_server.cli.evaluate_run import Heading, measure_streamed
 
@@ -240,7 +259,7 @@ async def _measure_streamed(
     # As Ctrl-C does, so that the server is stopped when a supervisor says so.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with own_server(folder, CONFIG) as server:
-        streamed = measure_streamed(references.usable, Heading(groups), server.url, server.tls)
+        streamed = measure_streamed(references.usable, Heading(groups), server.url, server.tls, beam)
         async for outcome in streamed:
             take(outcome)
 
@@ -254,13 +273,15 @@ def _progress(n_files: int, errors: Console) -> Iterator[Callable[[], None]]:
         yield lambda: progress.advance(task)
 
 
-def _setting(path: Path, model: str, mode: str, groups: tuple[str, ...]) -> "Setting":
+def _setting(
+    path: Path, model: str, mode: str, groups: tuple[str, ...], beam: BeamSearch | None
+) -> "Setting":
     from stream_server.evaluation.report import Setting
 
     versions = {"stream-server": __version__, "python": platform.python_version()}
     versions |= {name: version(name) for name in VERSIONS}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return Setting(str(path), model, mode, groups, cpu_name(), date, versions)
+    return Setting(str(path), model, mode, groups, cpu_name(), date, versions, beam)
 
 
 def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:
@@ -270,7 +291,8 @@ def _show(setting: "Setting", measured: "Sequence[Measured]") -> None:
     groups = [per_group(measured, field) for field in setting.group_by]
     sections = [per_file(measured), *groups, [summarise("all", measured)]]
     console = Console(highlight=False)
-    console.print(_table(f"{setting.model}, {setting.mode}", COLUMNS, sections, error_row))
+    search = "" if setting.beam is None else f", beam of {setting.beam.size}"
+    console.print(_table(f"{setting.model}, {setting.mode}{search}", COLUMNS, sections, error_row))
     console.print(
         "WER, CER: wrong words, characters; invented: words read where nobody speaks; "
         "RTF: seconds per second of audio",

@@ -12,10 +12,12 @@ import numpy as np
 
 from stream_server.audio.decoder import AudioDecoder, AudioFormat
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
+from stream_server.cli.beam_options import beam_object
 from stream_server.cli.demo import stream_live
 from stream_server.client import CaptionError, ConnectFailed, Event, connect
 from stream_server.client.latency import final_latencies_s, partial_latencies_s
 from stream_server.client.pacing import Clock, Sleep
+from stream_server.core.messages import BeamSearch
 from stream_server.engine.text import normalise_english
 from stream_server.engine.transcriber import Transcriber
 from stream_server.evaluation.counts import count_errors, count_invented
@@ -83,6 +85,7 @@ def measure_offline(
     heading: Heading,
     transcriber: Transcriber,
     scorer: StreamScorer | None,
+    beam: BeamSearch | None = None,
     *,
     clock: Clock = time.monotonic,
 ) -> Iterator[Outcome]:
@@ -93,6 +96,7 @@ def measure_offline(
         heading: For all of them.
         transcriber: The model.
         scorer: Where there is speech; None decodes whole utterances.
+        beam: How texts are searched for; None decodes greedily.
         clock: Monotonic seconds.
     """
     for reference in references:
@@ -100,7 +104,7 @@ def measure_offline(
             recording = open_recording(reference.path)
             samples = read_samples(recording)
             began_s = clock()
-            text = decode_windows(_windows(samples, reference, scorer), transcriber)
+            text = decode_windows(_windows(samples, reference, scorer), transcriber, beam)
             yield _measured(reference, heading, text, recording.duration_s, clock() - began_s, None)
         except RecordingError as exc:
             yield str(exc)
@@ -117,6 +121,7 @@ async def measure_streamed(
     heading: Heading,
     url: str,
     tls: ssl.SSLContext,
+    beam: BeamSearch | None = None,
     *,
     clock: Clock = time.monotonic,
     sleep: Sleep = asyncio.sleep,
@@ -128,6 +133,7 @@ async def measure_streamed(
         heading: For all of them.
         url: The server's stream.
         tls: From ``certs.tls.client_context``.
+        beam: How finals are searched for; None decodes greedily.
         clock: Monotonic seconds.
         sleep: As ``asyncio.sleep``.
 
@@ -141,7 +147,7 @@ async def measure_streamed(
             continue
         try:
             recording = open_recording(reference.path)
-            heard = await _listen(recording, url, tls, clock, sleep)
+            heard = await _listen(recording, url, tls, beam, clock, sleep)
             yield _measured_stream(reference, heading, recording, heard)
         except RecordingError as exc:
             yield str(exc)
@@ -152,8 +158,21 @@ async def measure_streamed(
             yield f"{reference.path}: {exc}"
 
 
-async def _listen(recording: Recording, url: str, tls: ssl.SSLContext, clock: Clock, sleep: Sleep) -> Heard:
-    opened = connect(url, tls=tls, sample_rate=recording.sample_rate_hz, channels=recording.channels)
+async def _listen(
+    recording: Recording,
+    url: str,
+    tls: ssl.SSLContext,
+    beam: BeamSearch | None,
+    clock: Clock,
+    sleep: Sleep,
+) -> Heard:
+    opened = connect(
+        url,
+        tls=tls,
+        sample_rate=recording.sample_rate_hz,
+        channels=recording.channels,
+        beam=beam_object(beam),
+    )
     async with opened as stream:
         return await stream_live(stream, recording, _Unseen(), clock=clock, sleep=sleep)
 

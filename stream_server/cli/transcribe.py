@@ -15,6 +15,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from certs.tls import TlsConfigError
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
+from stream_server.cli.beam_options import (
+    BeamSizeOption,
+    LengthPenaltyOption,
+    PatienceOption,
+    beam_object,
+    chosen_beam,
+)
 from stream_server.cli.captions_view import CaptionsView, JsonView, LinesView, SpeechSeen, TerminalView
 from stream_server.cli.client_files import (
     CaOption,
@@ -40,6 +47,7 @@ from stream_server.client import (
 from stream_server.client import transcribe as transcribe_stream
 from stream_server.client.pacing import Sleep
 from stream_server.config import state_dir
+from stream_server.core.messages import BeamSearch
 
 DEFAULT_URL = "wss://localhost:8443/v1/stream"
 CHUNK_S = 0.1
@@ -72,6 +80,7 @@ class Settings:
     room: str | None = None
     speaker: str | None = None
     token_file: Path | None = None
+    beam: BeamSearch | None = None
 
 
 class TokenFileError(ConnectFailed):
@@ -123,6 +132,9 @@ def transcribe(
     trace: Annotated[
         bool, typer.Option("--trace", help="Show where the time of each final went, hop by hop.")
     ] = False,
+    beam_size: BeamSizeOption = None,
+    patience: PatienceOption = None,
+    length_penalty: LengthPenaltyOption = None,
 ) -> None:
     """Transcribe recordings with a running server.
 
@@ -130,12 +142,15 @@ def transcribe(
     exit code is 1 then. A recording without speech gives no captions and is no error.
     """
     out, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
+    beam = chosen_beam(beam_size, patience, length_penalty)
     if partials is None:
         partials = out.is_terminal and not (fast or as_json or trace)
     try:
         folder = certs or state_dir(None) / "certs"
         tls = client_tls(folder, ca, cert, key) if token_file is None else trusting_tls(folder, ca)
-        settings = Settings(url, tls, language, fast, partials, as_json, trace, room, speaker, token_file)
+        settings = Settings(
+            url, tls, language, fast, partials, as_json, trace, room, speaker, token_file, beam
+        )
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
         _print_error(errors, exc)
@@ -233,6 +248,7 @@ async def _transcribe_once(
         room=settings.room,
         speaker=settings.speaker,
         token=None if settings.token_file is None else partial(read_token, settings.token_file),
+        beam=beam_object(settings.beam),
         on_connection=lambda state: errors.print(
             f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
         ),

@@ -20,6 +20,7 @@ from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.client.tokens import MintedToken, TokenSource, mint_token
 from stream_server.dialects.schema import (
+    BeamObject,
     EndpointingObject,
     FinalEvent,
     FinishedEvent,
@@ -39,6 +40,7 @@ from stream_server.dialects.schema import (
 
 __all__ = [
     "AppendOnly",
+    "BeamObject",
     "CaptionError",
     "CaptionStream",
     "ClientError",

@@ -68,6 +68,7 @@ async def connect(
     words: bool = False,
     context: bool | None = None,
     token: str | TokenSource | None = None,
+    beam: schema.BeamObject | None = None,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -96,6 +97,7 @@ async def connect(
         token: By which a client without a certificate may stream, at the server's listener for guests; or
             what gives one before each connection. A fixed one is soon over, and then a lost connection
             cannot be resumed.
+        beam: Beam search for finals; None decodes greedily.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -118,6 +120,7 @@ async def connect(
         endpointing=endpointing,
         words=words,
         context=context,
+        beam=beam,
     )
     shown = await _shown(token)
     link, (_, first) = await open_link(url, tls, start, open_timeout_s, shown)

@@ -4,12 +4,12 @@ Values only, so that they can be pickled: the engine is another process. Audio t
 little-endian int16 bytes at 16 kHz, which is what a session keeps, half the size of float32.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from stream_server.core.hops import Hops
-from stream_server.core.messages import SessionId, Task, Word
+from stream_server.core.messages import BeamSearch, SessionId, Task, Word
 
 WINDOW_SAMPLES_MAX = 30 * 16_000
 """What official checkpoints were trained on, and the longest window of any."""
@@ -56,6 +56,14 @@ class DecodeJob:
     Text and not tokens, because the model of the text before may have been another."""
     word_times: bool = False
     """Whether the result is to tell when each word was said; a pass of the decoder more."""
+
+    beam: BeamSearch | None = None
+    """How the text is searched for; None takes the likeliest token after the other."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of a batch that the job takes: so much memory, and about so much time, in the text decoder."""
+        return 1 if self.beam is None else self.beam.size
 
     @property
     def n_samples(self) -> int:
@@ -117,11 +125,27 @@ class DecodeJob:
         )
 
 
+def n_fitting(jobs: Iterable[DecodeJob], rows_max: int) -> int:
+    """How many of the first of some jobs a batch of so many rows holds; one always, whatever it takes."""
+    n_jobs = n_rows = 0
+    for job in jobs:
+        n_rows += job.n_rows
+        if n_jobs and n_rows > rows_max:
+            break
+        n_jobs += 1
+    return n_jobs
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Jobs decoded in one call; never empty."""
 
     jobs: tuple[DecodeJob, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that its jobs take together."""
+        return sum(job.n_rows for job in self.jobs)
 
 
 @dataclass(frozen=True, slots=True)

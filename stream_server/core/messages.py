@@ -15,6 +15,9 @@ from stream_server.errors import StreamError
 
 SessionId = NewType("SessionId", str)
 
+BEAM_SIZE_MAX = 16
+PATIENCE_MAX = 4.0
+
 
 class Task(Enum):
     """What Whisper is asked to write."""
@@ -32,6 +35,42 @@ class Word:
     """With its punctuation, and with the space before it, if there is one: the words joined are the text."""
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class BeamSearch:
+    """How many texts of a window are followed side by side, with whisper's names and meanings.
+
+    Raises:
+        ValueError: A value is out of its bounds; says which.
+    """
+
+    size: int
+    """Texts followed, 1 to ``BEAM_SIZE_MAX``; each takes a row of a batch."""
+    patience: float = 1.0
+    """A window ends when ``size`` times this many texts have ended, above 0 to ``PATIENCE_MAX``."""
+    length_penalty: float | None = None
+    """Power by which longer texts are favoured, 0 to 1 (Wu et al. 2016); None: the mean of a token counts."""
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        if not 1 <= self.size <= BEAM_SIZE_MAX:
+            raise ValueError(f"size must be between 1 and {BEAM_SIZE_MAX}, not {self.size}")
+        # Written so that NaN is refused too.
+        if not 0 < self.patience <= PATIENCE_MAX:
+            raise ValueError(f"patience must be above 0 and at most {PATIENCE_MAX:g}, not {self.patience:g}")
+        if self.ended_max == 0:
+            raise ValueError(
+                f"patience {self.patience:g} of size {self.size} lets no text end; it must be above "
+                f"{0.5 / self.size:g}"
+            )
+        if self.length_penalty is not None and not 0 <= self.length_penalty <= 1:
+            raise ValueError(f"length_penalty must be between 0 and 1, not {self.length_penalty:g}")
+
+    @property
+    def ended_max(self) -> int:
+        """Texts that have ended, at which the window ends."""
+        return round(self.size * self.patience)
 
 
 # ---------------------------------------------------------------- client → session
@@ -58,6 +97,8 @@ class Start:
     """Whether finals tell when each word was said."""
     context: bool | None = None
     """Whether each final is read on from those before; None leaves it to the server."""
+    beam: BeamSearch | None = None
+    """How finals are searched for; None takes the likeliest token after the other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,14 @@ Rules, each a test:
    kind. Until one of its jobs has come back decoded, such a job's segment is *isolated*: its jobs are
    decoded alone, so that a window that kills the engine takes nobody along a second time.
 8. No batch waits for company: ``next_batch`` gives what there is.
+9. A batch holds ``batch_max`` rows. A job that takes several, by beam search, leaves room for fewer
+   others. It goes alone if it takes more than there are, and no smaller one behind it goes first.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
-from stream_server.core.jobs import Batch, DecodeJob
+from stream_server.core.jobs import Batch, DecodeJob, n_fitting
 from stream_server.core.messages import SessionId
 from stream_server.errors import Overloaded
 
@@ -35,7 +37,7 @@ class Scheduler:
     """The queue before the engine.
 
     Args:
-        batch_max: Most jobs in a batch.
+        batch_max: Most rows in a batch; a job takes one, in beam search one for each of its beams.
         finals_max: Most finals waiting.
         bucket: Jobs with equal values are decoded in one pass.
     """
@@ -131,7 +133,8 @@ class Scheduler:
             if self._bucket(job) == leader_bucket and not self._is_isolated(job):
                 (further if job.session in seen else first).append(job)
                 seen.add(job.session)
-        return (first + further)[: self.batch_max]
+        chosen = first + further
+        return chosen[: n_fitting(chosen, self.batch_max)]
 
     def _is_isolated(self, job: DecodeJob) -> bool:
         return (job.session, job.segment) in self._isolated

@@ -243,7 +243,7 @@ class Session:
     # ------------------------------------------------------------ messages
 
     def _receive_start(self, message: Start, now_s: float) -> list[Action]:
-        refusal = self._settings.model.refusal(message)
+        refusal = self._settings.refusal(message)
         if refusal is not None:
             return self.end(NotSupported(refusal), now_s)
         self._start = message

@@ -56,7 +56,20 @@ class SessionSettings:
     tier: str = "live"
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
+    beam_size_max: int = 1
+    """Most beams that a client may ask for; 1 is greedy decoding only."""
     context: bool = True
     """Whether finals are read on from those before, for clients that leave it to the server."""
     error_drain_s: float = 10.0
     """How long a session that ends by an error waits for its last finals."""
+
+    def refusal(self, start: Start) -> str | None:
+        """Why a client cannot have what it asks for; None if it can."""
+        if start.beam is not None and start.beam.size > self.beam_size_max:
+            offered = (
+                f"start.beam.size may be at most {self.beam_size_max} on this server"
+                if self.beam_size_max > 1
+                else "beam search is not offered by this server"
+            )
+            return f"{offered}, by limits.beam_size and engine.batch; leave start.beam out, or ask for less"
+        return self.model.refusal(start)

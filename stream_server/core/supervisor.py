@@ -35,7 +35,7 @@ BUSY_FACTOR = 6
 IDLE_CHECKS_MAX = 20
 BUSY_CHECKS_MAX = 100
 """Canaries that fit in the time between two: the share of the checks is the inverse."""
-CANARIES_PER_JOB = 10
+CANARIES_PER_ROW = 10
 """A job may take this many times as long as the canary: its text can be longer, and a final may be decoded
 at several temperatures."""
 PAUSE_S = 0.25
@@ -52,7 +52,7 @@ class Patience:
     """How long a worker may take, and how often it may die."""
 
     hang_s: float = 30.0
-    """A batch or a check may take this long and ``CANARIES_PER_JOB`` canaries for each job."""
+    """A batch or a check may take this long and ``CANARIES_PER_ROW`` canaries for each row."""
     load_s: float = 300.0
     """From the start of the process to its first answer."""
     heartbeat_s: float = 10.0
@@ -316,8 +316,9 @@ class Supervisor:
         jobs = tuple(replace(job, hops=hop) for job, hop in zip(batch.jobs, hops, strict=True))
         self._sent = jobs
         self._left.clear()
-        self._begin(_Phase.DECODING, now_s + self._limit_s(len(jobs)))
-        return Decode(Batch(jobs))
+        batch = Batch(jobs)
+        self._begin(_Phase.DECODING, now_s + self._limit_s(batch.n_rows))
+        return Decode(batch)
 
     def _check(self, now_s: float, due_s: float | None) -> list[Order]:
         self._began_s = now_s
@@ -347,8 +348,8 @@ class Supervisor:
             return self._checked_s + max(BUSY_FACTOR * heartbeat_s, BUSY_CHECKS_MAX * self.canary_s)
         return self.alive_s + max(heartbeat_s, IDLE_CHECKS_MAX * self.canary_s)
 
-    def _limit_s(self, n_jobs: int) -> float:
-        return self._patience.hang_s + CANARIES_PER_JOB * self.canary_s * n_jobs
+    def _limit_s(self, n_rows: int) -> float:
+        return self._patience.hang_s + CANARIES_PER_ROW * self.canary_s * n_rows
 
     # ------------------------------------------------------------ a dying worker
 

@@ -229,6 +229,8 @@ class Transcription:
             hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
             draft=self._draft,
             word_times=final and self._start.words,
+            # What a partial says is soon replaced: not worth the time of several rows.
+            beam=self._start.beam if final else None,
         )
 
     # ------------------------------------------------------------ results

@@ -12,6 +12,7 @@ from stream_server.core.hops import Budget
 from stream_server.core.messages import (
     Ack,
     Audio,
+    BeamSearch,
     ClientMessage,
     Durable,
     Failed,
@@ -138,6 +139,7 @@ def _start(message: schema.StartMessage) -> Start:
         endpointing=_endpointing(message.endpointing),
         words=message.words,
         context=message.context,
+        beam=_beam(message.beam),
     )
 
 
@@ -156,6 +158,13 @@ def _check_names(message: schema.StartMessage) -> None:
 
 def _endpointing(wanted: schema.EndpointingObject | None) -> Endpointing | None:
     return None if wanted is None else Endpointing(**msgspec.structs.asdict(wanted))
+
+
+def _beam(wanted: schema.BeamObject | None) -> BeamSearch | None:
+    try:
+        return None if wanted is None else BeamSearch(**msgspec.structs.asdict(wanted))
+    except ValueError as exc:
+        raise ProtocolViolation(f"start.beam: {exc}") from exc
 
 
 def _member(encodings: type[Encoding], value: str, name: str) -> Encoding:

@@ -42,6 +42,17 @@ class EndpointingObject(ClientStruct, frozen=True):
     """Probability of speech from which an utterance begins, 0.05 to 0.95."""
 
 
+class BeamObject(ClientStruct, frozen=True):
+    """How finals are searched for."""
+
+    size: int
+    """Texts followed side by side, 1 to 16, and at most what the server allows."""
+    patience: float = 1.0
+    """A window ends when `size` times so many texts have ended, above 0 to 4."""
+    length_penalty: float | None = None
+    """Power by which longer texts are favoured, 0 to 1; null compares the means of their tokens."""
+
+
 class StartMessage(ClientStruct, frozen=True, tag="start"):
     """First message: what the audio is, and what is wanted of it."""
 
@@ -63,6 +74,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """Whether `final` tells when each word was said; offered where `started.features` has `words`."""
     context: bool | None = None
     """Whether each `final` is read on from the text of those before; null leaves it to the server."""
+    beam: BeamObject | None = None
+    """Beam search for finals, see below; offered where `started.features` has `beam`."""
     room: str | None = None
     """Publish the captions in the room of this name."""
     speaker: str | None = None

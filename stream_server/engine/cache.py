@@ -2,7 +2,9 @@
 
 Rows may hold different numbers of tokens. A pass writes each row's new keys behind those it has; what a
 row holds beyond its own length is left from guesses that were wrong, is never attended to, and is
-overwritten. Shapes: B rows, T audio positions, C capacity in tokens, L tokens of a pass, D model width.
+overwritten. In beam search, several rows in succession belong to one window: each has keys and values of its
+own for its tokens, and they share those of the audio. Shapes: B rows, W windows (as many, without beam
+search), T audio positions, C capacity in tokens, L tokens of a pass, D model width.
 """
 
 from collections.abc import Sequence
@@ -51,13 +53,14 @@ def make_span(starts: Sequence[int], n_tokens: int, capacity: int, device: torch
 class LayerCache:
     """Keys and values of one decoder layer."""
 
-    def __init__(self, cross_key: Tensor, cross_value: Tensor, capacity: int) -> None:
+    def __init__(self, cross_key: Tensor, cross_value: Tensor, capacity: int, n_beams: int = 1) -> None:
         self._cross_key = cross_key
         self._cross_value = cross_value
-        n_rows, _, width = cross_key.shape
+        n_windows, _, width = cross_key.shape
         # Zeros, for a masked value still counts times nought, and nought times a NaN is one.
-        self._key = cross_key.new_zeros(n_rows, capacity, width)
-        self._value = cross_key.new_zeros(n_rows, capacity, width)
+        self._key = cross_key.new_zeros(n_windows * n_beams, capacity, width)
+        self._value = cross_key.new_zeros(n_windows * n_beams, capacity, width)
+        self._rows_per_window = 1
 
     def attend(self, attention: MultiHeadAttention, x: Tensor, span: Span) -> Tensor:
         """Self-attention (B, L, D) of the new tokens over all, theirs stored first."""
@@ -71,8 +74,11 @@ class LayerCache:
 
     def attend_audio(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Cross-attention (B, L, D)."""
-        n_rows = len(x)
-        return _attend(attention, x, self._cross_key[:n_rows], self._cross_value[:n_rows])
+        n_windows = len(x) // self._rows_per_window
+        # The tokens of a window's rows look at the same audio, in any order: as if they were one row's.
+        by_window = x.view(n_windows, -1, x.shape[2])
+        mixed = _attend(attention, by_window, self._cross_key[:n_windows], self._cross_value[:n_windows])
+        return mixed.view(x.shape)
 
     def audio_scores(self, attention: MultiHeadAttention, x: Tensor, heads: Sequence[int]) -> Tensor:
         """What some heads look at in the audio, before the softmax: float32 (B, heads, L, T)."""
@@ -91,6 +97,17 @@ class LayerCache:
         for tensor in (self._key, self._value, self._cross_key, self._cross_value):
             tensor[target] = tensor[source]
 
+    def move_audio(self, source: int, target: int) -> None:
+        """Put a window's audio in the place of another's."""
+        for tensor in (self._cross_key, self._cross_value):
+            tensor[target] = tensor[source]
+
+    def gather(self, sources: Tensor, n_tokens: int, rows_per_window: int) -> None:
+        """Let each row go on from the first tokens of another, int64 (B,), in place."""
+        for tensor in (self._key, self._value):
+            tensor[: len(sources), :n_tokens] = tensor[sources, :n_tokens]
+        self._rows_per_window = rows_per_window
+
     def select(self, rows: Tensor, capacity: int) -> "LayerCache":
         """A cache over the audio of some rows, int64 (n,), without tokens."""
         return LayerCache(self._cross_key[rows], self._cross_value[rows], capacity)
@@ -104,10 +121,17 @@ class BatchCache:
         self.capacity = capacity
 
     @classmethod
-    def over(cls, decoder: TextDecoder, features: Tensor, capacity: int) -> "BatchCache":
-        """A cache over audio features (B, T, D), with room for ``capacity`` tokens a row."""
+    def over(cls, decoder: TextDecoder, features: Tensor, capacity: int, n_beams: int = 1) -> "BatchCache":
+        """A cache over audio features (W, T, D).
+
+        Args:
+            decoder: Computes the keys and values.
+            features: Of the windows.
+            capacity: Tokens of a row.
+            n_beams: Rows of a window that ``gather`` may ask for; before, each window is one row.
+        """
         layers = [
-            LayerCache(block.cross_attn.key(features), block.cross_attn.value(features), capacity)
+            LayerCache(block.cross_attn.key(features), block.cross_attn.value(features), capacity, n_beams)
             for block in decoder.blocks
         ]
         return cls(layers, capacity)
@@ -131,6 +155,23 @@ class BatchCache:
         """Put a row in the place of another: so a batch closes up for the price of one row."""
         for layer in self.layers:
             layer.move(source, target)
+
+    def move_audio(self, source: int, target: int) -> None:
+        """Put a window's audio in the place of another's; its rows follow by ``gather``."""
+        for layer in self.layers:
+            layer.move_audio(source, target)
+
+    def gather(self, sources: Sequence[int], n_tokens: int, n_beams: int) -> None:
+        """Let each row go on from another.
+
+        Args:
+            sources: For each row to come, the one whose keys and values it takes over.
+            n_tokens: Tokens of each row, at most.
+            n_beams: Rows of a window from here on.
+        """
+        index = torch.tensor(sources, device=self.device)
+        for layer in self.layers:
+            layer.gather(index, n_tokens, n_beams)
 
 
 def _attend(

@@ -1,4 +1,4 @@
-"""Batched decoding over openai-whisper's modules and weights, greedy or sampled.
+"""Batched decoding over openai-whisper's modules and weights: greedy, sampled, or by beam search.
 
 What comes out for a row equals ``whisper.decode`` of the same window with that row's options: the
 mathematics of each module is whisper's own; the loop, the key-value cache, drafts and the fitted audio
@@ -9,18 +9,22 @@ Shapes: B rows, T audio positions (20 ms each), L tokens, D model width, N place
 """
 
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from stream_server.engine.alignment import TimedWord, time_words
-from stream_server.engine.cache import BatchCache, make_span
+from stream_server.engine.beams import Beams
+from stream_server.engine.cache import BatchCache
+from stream_server.engine.network import Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
 from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules
 
@@ -29,9 +33,6 @@ UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 
 _PLACES_MAX = 128
 """Places projected on the vocabulary at a time: their logits are 27 MB."""
-
-_NARROW_PLACES_MAX = 6
-"""Up to so many, another layout of the product is faster on a CPU, see ``GreedyDecoder._project``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,19 @@ class _Predictions:
     no_speech: list[float]
 
 
-class GreedyDecoder:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What is settled of a window before its first token."""
+
+    language: str
+    tokens: list[int]
+    """The prompt."""
+    sot_index: int
+    """Where the start-of-transcript stands in it."""
+    tokens_max: int
+
+
+class BatchDecoder:
     """Decodes batches with one model; used by one thread at a time."""
 
     def __init__(self, model: Whisper, language: str | None) -> None:
@@ -52,11 +65,7 @@ class GreedyDecoder:
         self._tokenizer = _load_tokenizer(model)
         self._full_stop: list[int] = self._tokenizer.encode(".")
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
-        self._alignment_heads: dict[int, list[int]] = {}
-        """By layer."""
-        for layer, head in model.alignment_heads.indices().T.tolist():
-            self._alignment_heads.setdefault(layer, []).append(head)
-        self._converted: Tensor | None = None
+        self._network = Network(model, self._tokenizer.eot)
         self.n_passes = 0
         """Passes of the text decoder over a batch so far, language detection not included."""
 
@@ -73,34 +82,60 @@ class GreedyDecoder:
     @torch.inference_mode()
     def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
         """The same of what ``encode`` made of the windows, (B, T, D)."""
-        prompts = [self._prompt(row) for row in options]
-        # A place more than any row uses, see ``make_span``.
-        capacity = 1 + max(
-            len(prompt) + self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)
-        )
-        cache = BatchCache.over(self._model.decoder, features, capacity)
-        languages = self._languages(cache, options)
-        rows = [
-            self._row(i, row, language, prompt)
-            for i, (row, language, prompt) in enumerate(zip(options, languages, prompts, strict=True))
-        ]
+        # Greedy rows share their passes, and so do searches of one size.
+        by_size: dict[int, list[int]] = defaultdict(list)
+        for i, row in enumerate(options):
+            by_size[0 if row.beam is None else row.beam.size].append(i)
+        decoded: dict[int, Decoded] = {}
+        for size, members in by_size.items():
+            chosen = features if len(by_size) == 1 else features[members]
+            asked = [options[i] for i in members]
+            found = self._search(chosen, asked, size) if size else self._extend(chosen, asked)
+            decoded.update(zip(members, found, strict=True))
+        return [decoded[i] for i in range(len(options))]
+
+    def _extend(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
+        """Decode rows without beam search."""
+        starts, cache = self._start(features, options)
+        rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
         self._run(list(rows), cache)
-        return [self._decoded(row) for row in rows]
+        return [self._decoded(row, row.tokens, row.logprob, is_whole=row.is_whole) for row in rows]
+
+    def _search(self, features: Tensor, options: Sequence[DecodeOptions], size: int) -> list[Decoded]:
+        """Decode windows by beam search, all of the same size."""
+        starts, cache = self._start(features, options, size)
+        eot = self._tokenizer.eot
+        windows = [
+            Beams(asked.beam, asked, start.language, start.tokens, start.sot_index, start.tokens_max, eot)
+            for asked, start in zip(options, starts, strict=True)
+            if asked.beam is not None
+        ]
+        self._run_beams(list(windows), cache, size)
+        return [
+            self._decoded(window, best.tokens, best.logprob, is_whole=best.is_whole)
+            for window, best in ((window, window.best()) for window in windows)
+        ]
+
+    def _start(
+        self, features: Tensor, options: Sequence[DecodeOptions], n_beams: int = 1
+    ) -> tuple[list[_Start], BatchCache]:
+        prompts = [self._prompt(row) for row in options]
+        limits = [self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)]
+        # A place more than any row uses, see ``make_span``.
+        capacity = 1 + max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
+        cache = self._network.cache(features, capacity, n_beams)
+        starts = []
+        for language, prompt, limit in zip(self._languages(cache, options), prompts, limits, strict=True):
+            sot_index = prompt.index(self._tokenizer.sot)
+            if self._model.is_multilingual:
+                prompt[sot_index + 1] = self._tokenizer.to_language_token(language)
+            starts.append(_Start(language, prompt, sot_index, limit))
+        return starts, cache
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
-        """Audio features (B, T, D) of mel (B, n_mels, 2T), T at most the model's context.
-
-        whisper's encoder insists on 30 s; this is the same with the positions cut to T.
-        """
-        encoder = self._model.encoder
-        x = F.gelu(encoder.conv1(mel))
-        x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
-        x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
-        for block in encoder.blocks:
-            x = block(x)
-        features: Tensor = encoder.ln_post(x)
-        return features
+        """See ``Network.encode``."""
+        return self._network.encode(mel)
 
     @torch.inference_mode()
     def time_words(
@@ -124,9 +159,9 @@ class GreedyDecoder:
             for asked, row in zip(options, decoded, strict=True)
         ]
         feeds = [[*prompt, *text, self._tokenizer.eot] for prompt, text in zip(prompts, texts, strict=True)]
-        cache = BatchCache.over(self._model.decoder, features, 1 + max(map(len, feeds)))
+        cache = self._network.cache(features, 1 + max(map(len, feeds)))
         scores: list[Tensor] = []
-        self._hidden(feeds, [0] * len(feeds), cache, scores)
+        self._network.hidden(feeds, [0] * len(feeds), cache, scores)
         attention = torch.cat(scores, dim=1)
         timed = []
         for i, text in enumerate(texts):
@@ -167,9 +202,8 @@ class GreedyDecoder:
     def _detect(self, cache: BatchCache, rows: list[int]) -> list[str]:
         """The likeliest language of each row, as ``whisper.detect_language`` finds it."""
         feeds = [[self._tokenizer.sot]] * len(rows)
-        hidden = self._hidden(feeds, [0] * len(rows), cache.select(rows, capacity=1))
-        candidates = torch.tensor(self._tokenizer.all_language_tokens, device=hidden.device)
-        logits = F.linear(hidden[:, 0], self._vocabulary(hidden.dtype)[candidates]).float()
+        hidden = self._network.hidden(feeds, [0] * len(rows), cache.select(rows, capacity=1))
+        logits = self._network.logits_of(hidden[:, 0], self._tokenizer.all_language_tokens)
         return [self._tokenizer.all_language_codes[i] for i in logits.argmax(dim=-1).tolist()]
 
     def _prompt(self, options: DecodeOptions) -> list[int]:
@@ -191,27 +225,31 @@ class GreedyDecoder:
         n_text_ctx: int = self._model.dims.n_text_ctx
         return min(options.tokens_max, n_text_ctx + 1 - len(prompt))
 
-    def _row(self, index: int, options: DecodeOptions, language: str, prompt: list[int]) -> Row:
-        sot_index = prompt.index(self._tokenizer.sot)
-        known = list(prompt)
-        if self._model.is_multilingual:
-            known[sot_index + 1] = self._tokenizer.to_language_token(language)
-        tokens_max = self._tokens_max(options, prompt)
+    def _row(self, index: int, options: DecodeOptions, start: _Start) -> Row:
         is_greedy = options.temperature == 0
         draft = options.draft if is_greedy else None
         closing = None if draft is None else (*self._full_stop, *draft)[-1]
-        row = Row(index, options, language, known, sot_index, tokens_max, self._tokenizer.eot, closing)
+        row = Row(
+            index,
+            options,
+            start.language,
+            start.tokens,
+            start.sot_index,
+            start.tokens_max,
+            self._tokenizer.eot,
+            closing,
+        )
         row.suppose(draft or (), self._model.dims.n_vocab)
         row.chances = None if is_greedy else np.random.default_rng(options.seed)
         return row
 
-    # ------------------------------------------------------------ the loop
+    # ------------------------------------------------------------ the loops
 
     def _run(self, rows: list[Row], cache: BatchCache) -> None:
         """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order."""
         is_first = True
         while rows:
-            hidden = self._hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
+            hidden = self._network.hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
             places = [place for row in rows for place in self._places(row)]
             x = _at_places(hidden, rows)
             if is_first:
@@ -229,9 +267,7 @@ class GreedyDecoder:
         temperature = row.options.temperature
         if not row.options.timestamps:
             return [Place(n_known + i == 0, None, temperature, row.draw()) for i in range(row.n_places)]
-        limit_s = row.options.initial_timestamp_s_max
-        n_initial = None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
-        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))
+        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, _initial_steps(row.options)))
         return [
             Place(n_known + i == 0, stamps, temperature, row.draw())
             for i, stamps in enumerate(bounds[n_known:])
@@ -247,35 +283,64 @@ class GreedyDecoder:
             start = end
         return ended
 
-    # ------------------------------------------------------------ one pass of the text decoder
+    def _run_beams(self, windows: list[Beams], cache: BatchCache, size: int) -> None:
+        """Search each window until it ends; ``windows`` are in the cache's order."""
+        hidden = self._feed_beams(windows, cache)
+        states = hidden[torch.arange(len(windows)), [window.sot_index for window in windows]]
+        for window, prob in zip(windows, self._no_speech(self._network.logits(states)), strict=True):
+            window.no_speech_prob = prob
+        # Prompts differ in length; afterwards each row feeds one token.
+        x = hidden[torch.arange(len(windows)), [len(window.feeds[0]) - 1 for window in windows]]
+        while windows:
+            tokens, logprobs = self._likeliest(x, windows, size + 1)
+            sources: list[list[int] | None] = []
+            n_rows = len(x) // len(windows)
+            for i, window in enumerate(windows):
+                rows = slice(i * n_rows, (i + 1) * n_rows)
+                taken = window.advance(tokens[rows], logprobs[rows])
+                sources.append(None if taken is None else [i * n_rows + row for row in taken])
+            self.n_passes += 1
+            kept = _close_up_beams(windows, sources, cache)
+            if not windows:
+                return
+            cache.gather(kept, max(window.n_cached for window in windows), size)
+            x = self._feed_beams(windows, cache)[:, 0]
 
-    def _hidden(
-        self,
-        feeds: list[list[int]],
-        starts: list[int],
-        cache: BatchCache,
-        scores: list[Tensor] | None = None,
-    ) -> Tensor:
-        """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends.
+    def _feed_beams(self, windows: Sequence[Beams], cache: BatchCache) -> Tensor:
+        feeds = [window.feeds for window in windows]
+        starts = [window.n_cached for window, rows in zip(windows, feeds, strict=True) for _ in rows]
+        return self._network.hidden([feed for rows in feeds for feed in rows], starts, cache)
 
-        To ``scores``, if given, what the alignment heads look at is added, layer by layer.
-        """
-        decoder = self._model.decoder
-        n_tokens = max(map(len, feeds))
-        padded = [feed + [self._tokenizer.eot] * (n_tokens - len(feed)) for feed in feeds]
-        device = cache.device
-        span = make_span(starts, n_tokens, cache.capacity, device)
-        positions = decoder.positional_embedding[span.positions.clamp(max=self._model.dims.n_text_ctx - 1)]
-        x = (decoder.token_embedding(torch.tensor(padded, device=device)) + positions).to(cache.dtype)
-        for i, (block, layer) in enumerate(zip(decoder.blocks, cache.layers, strict=True)):
-            x = x + layer.attend(block.attn, block.attn_ln(x), span)
-            normed = block.cross_attn_ln(x)
-            if scores is not None and i in self._alignment_heads:
-                scores.append(layer.audio_scores(block.cross_attn, normed, self._alignment_heads[i]))
-            x = x + layer.attend_audio(block.cross_attn, normed)
-            x = x + block.mlp(block.mlp_ln(x))
-        hidden: Tensor = decoder.ln(x)
-        return hidden
+    def _likeliest(
+        self, x: Tensor, windows: Sequence[Beams], n_tokens: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The likeliest tokens after each of the rows (B, D), best first, and their log-probabilities."""
+        places = [place for window in windows for place in self._beam_places(window, len(x) // len(windows))]
+        tokens, logprobs = [], []
+        for start in range(0, len(x), _PLACES_MAX):
+            logits = self._network.logits(x[start : start + _PLACES_MAX])
+            self._rules.apply(logits, places[start : start + _PLACES_MAX])
+            best = F.log_softmax(logits, dim=-1).topk(n_tokens, dim=-1)
+            tokens.append(best.indices.cpu().numpy())
+            logprobs.append(best.values.cpu().numpy())
+        return np.concatenate(tokens), np.concatenate(logprobs)
+
+    def _beam_places(self, window: Beams, n_rows: int) -> list[Place]:
+        is_first = window.alive == [()]
+        if not window.options.timestamps:
+            return [Place(is_first, None)] * n_rows
+        n_initial = _initial_steps(window.options)
+        bounds = [list(self._rules.stamp_bounds(tokens, n_initial))[-1] for tokens in window.alive]
+        # A row without a hypothesis is predicted too, and its prediction left unread.
+        bounds += bounds[:1] * (n_rows - len(bounds))
+        return [Place(is_first, stamps) for stamps in bounds]
+
+    def _no_speech(self, logits: Tensor) -> list[float]:
+        """The probability of no speech by whisper, from the unfiltered logits at the start-of-transcript."""
+        found: list[float] = logits.softmax(dim=-1)[:, self._tokenizer.no_speech].tolist()
+        return found
+
+    # ------------------------------------------------------------ predictions and results
 
     def _predict(self, x: Tensor, places: list[Place]) -> _Predictions:
         """Predict the token after each place from hidden states (N, D).
@@ -286,11 +351,10 @@ class GreedyDecoder:
         best, logprobs, no_speech = [], [], []
         n_sot = len(x) - len(places)
         for start in range(0, len(x), _PLACES_MAX):
-            logits = self._project(x[start : start + _PLACES_MAX])
+            logits = self._network.logits(x[start : start + _PLACES_MAX])
             n_here = min(len(logits), max(0, n_sot - start))
             if n_here:
-                silence = logits[:n_here].softmax(dim=-1)[:, self._tokenizer.no_speech]
-                no_speech += silence.tolist()
+                no_speech += self._no_speech(logits[:n_here])
             logits = logits[n_here:]
             first = start + n_here - n_sot
             here = places[first : first + len(logits)]
@@ -300,35 +364,22 @@ class GreedyDecoder:
             best += tokens.tolist()
         return _Predictions(best, logprobs, no_speech)
 
-    def _project(self, x: Tensor) -> Tensor:
-        """float32 (N, n_vocab), the logits of hidden states (N, D)."""
-        vocabulary = self._vocabulary(x.dtype)
-        if x.device.type != "cpu" or len(x) > _NARROW_PLACES_MAX:
-            return F.linear(x, vocabulary).float()
-        # Reading the vocabulary is what takes time here. A product of a matrix with a few columns
-        # reads it at the memory's speed, one with a single column, or the transposed one, at half of it.
-        wide = x if len(x) > 1 else x.repeat(2, 1)
-        return (vocabulary @ wide.T).T[: len(x)].contiguous()
-
-    def _vocabulary(self, dtype: torch.dtype) -> Tensor:
-        """The token embedding (n_vocab, D) in the type that the decoder computes in."""
-        weight: Tensor = self._model.decoder.token_embedding.weight
-        if weight.dtype == dtype:
-            return weight
-        if self._converted is None or self._converted.dtype != dtype:
-            self._converted = weight.to(dtype)
-        return self._converted
-
-    def _decoded(self, row: Row) -> Decoded:
+    def _decoded(self, row: Row | Beams, tokens: Sequence[int], logprob: float, *, is_whole: bool) -> Decoded:
         return Decoded(
-            tokens=tuple(row.tokens),
-            text=self.text_of(row.tokens),
+            tokens=tuple(tokens),
+            text=self.text_of(tokens),
             language=row.language,
-            avg_logprob=row.logprob / (len(row.tokens) + 1),
+            avg_logprob=logprob / (len(tokens) + 1),
             no_speech_prob=row.no_speech_prob,
             passes=row.passes,
-            is_whole=row.is_whole,
+            is_whole=is_whole,
         )
+
+
+def _initial_steps(options: DecodeOptions) -> int | None:
+    """The latest first timestamp, in steps; None: any."""
+    limit_s = options.initial_timestamp_s_max
+    return None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
 
 
 def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
@@ -367,6 +418,19 @@ def _close_up(rows: list[Row], ended: Sequence[bool], cache: BatchCache) -> None
         if i < len(rows):
             rows[i] = last
             cache.move(len(rows), i)
+
+
+def _close_up_beams(windows: list[Beams], sources: list[list[int] | None], cache: BatchCache) -> list[int]:
+    """Take out the windows that have ended, whose sources are None; returns the sources of all rows left.
+
+    The last ones take their places; of the cache only the audio moves, the rows are to be gathered.
+    """
+    for i in reversed([i for i, taken in enumerate(sources) if taken is None]):
+        last, its_sources = windows.pop(), sources.pop()
+        if i < len(windows):
+            windows[i], sources[i] = last, its_sources
+            cache.move_audio(len(windows), i)
+    return [row for taken in sources for row in taken or ()]
 
 
 def _load_tokenizer(model: Whisper) -> Tokenizer:

@@ -1,4 +1,6 @@
-"""Decodes windows until the guard is content: greedily first, finals that fail at rising temperatures.
+"""Decodes windows until the guard is content: finals that fail at rising temperatures.
+
+The first attempt is greedy, or a beam search where that was asked for; whisper's fallback is the same.
 
 Only the rows that fail are decoded again, together, over the audio features they have.
 """
@@ -9,7 +11,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stream_server.core.jobs import GuardRule
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.guard import (
     TEMPERATURES,
     Attempt,
@@ -71,15 +73,17 @@ class _Climb:
         self.verdicts.append(judge(attempt, limits))
 
     def options_at(self, temperature: float) -> DecodeOptions:
-        """The next attempt's; a language that was detected stays."""
+        """The next attempt's; a language that was detected stays, and what is sampled is not searched for."""
         options = self.request.options
-        return replace(options, language=self.decoded[0].language, temperature=temperature, draft=None)
+        return replace(
+            options, language=self.decoded[0].language, temperature=temperature, draft=None, beam=None
+        )
 
 
 class Ladder:
     """A decoder and the guard's lines for its model."""
 
-    def __init__(self, decoder: GreedyDecoder, limits: Thresholds) -> None:
+    def __init__(self, decoder: BatchDecoder, limits: Thresholds) -> None:
         self._decoder = decoder
         self._limits = limits
 

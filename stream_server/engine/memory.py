@@ -7,13 +7,13 @@ falls by half and rises by one, as TCP's window does (RFC 5681): it comes back w
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.core.jobs import Batch, DecodeResult, n_fitting
 
 if TYPE_CHECKING:
     from stream_server.engine.transcriber import Transcriber
 
 RISE_AFTER = 32
-"""Full batches without trouble after which one job more is tried."""
+"""Full batches without trouble after which one row more is tried."""
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
 """torch's caching allocator and CUDA itself; torch's CPU allocator; cuBLAS and cuDNN."""
@@ -40,23 +40,23 @@ def is_accelerator_error(error: BaseException) -> bool:
 
 
 class BatchLimit:
-    """How many jobs are tried at once: half after trouble, one more after ``RISE_AFTER`` full batches."""
+    """How many rows are tried at once: half after trouble, one more after ``RISE_AFTER`` full batches."""
 
     def __init__(self, batch_max: int) -> None:
         self.now = batch_max
         self._ceiling = batch_max
         self._n_good = 0
 
-    def fits(self, n_jobs: int) -> None:
+    def fits(self, n_rows: int) -> None:
         """A batch of so many was decoded."""
-        self._n_good += n_jobs >= self.now
+        self._n_good += n_rows >= self.now
         if self._n_good >= RISE_AFTER:
             self.now = min(self.now + 1, self._ceiling)
             self._n_good = 0
 
-    def exceeded(self, n_jobs: int) -> None:
+    def exceeded(self, n_rows: int) -> None:
         """A batch of so many did not fit."""
-        self.now = max(1, n_jobs // 2)
+        self.now = max(1, n_rows // 2)
         self._n_good = 0
 
 
@@ -65,7 +65,7 @@ class ThriftyTranscriber:
 
     Args:
         inner: What decodes.
-        batch_max: Most jobs at once.
+        batch_max: Most rows at once.
         free: Gives back to the device what is held but not used.
     """
 
@@ -86,26 +86,27 @@ class ThriftyTranscriber:
         results: list[DecodeResult] = []
         n_failed_alone = 0
         while len(results) < len(batch.jobs):
-            jobs = batch.jobs[len(results) : len(results) + self.limit.now]
-            decoded = self._try(jobs)
+            left = batch.jobs[len(results) :]
+            part = Batch(left[: n_fitting(left, self.limit.now)])
+            decoded = self._try(part)
             if decoded is not None:
-                self.limit.fits(len(jobs))
+                self.limit.fits(part.n_rows)
                 results += decoded
                 n_failed_alone = 0
                 continue
             # Only here, after the except block: the exception held the frames, and they the tensors.
             self._free()
             self.n_out_of_memory += 1
-            self.limit.exceeded(len(jobs))
-            n_failed_alone += len(jobs) == 1
+            self.limit.exceeded(part.n_rows)
+            n_failed_alone += len(part.jobs) == 1
             if n_failed_alone > 1:
-                raise OutOfMemory(f"a window of {jobs[0].n_samples} samples does not fit into memory")
+                raise OutOfMemory(f"a window of {part.jobs[0].n_samples} samples does not fit into memory")
         return results
 
-    def _try(self, jobs: tuple[DecodeJob, ...]) -> list[DecodeResult] | None:
+    def _try(self, batch: Batch) -> list[DecodeResult] | None:
         """The results, or None when memory ran out."""
         try:
-            return self._inner.transcribe(Batch(jobs))
+            return self._inner.transcribe(batch)
         except Exception as exc:
             if not is_out_of_memory(exc):
                 raise

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stream_server.core.messages import BeamSearch
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
@@ -34,6 +36,8 @@ class DecodeOptions:
     """Above 0 tokens are sampled, and a draft is not used."""
     seed: int = 0
     """Of the sampling: what a row says does not depend on its neighbours."""
+    beam: BeamSearch | None = None
+    """Search instead of taking the likeliest token; only at temperature 0, and a draft is not used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from stream_server.core.messages import SessionId, Task, Word
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.access import NO_ACCESS, ModelAccess
 from stream_server.engine.alignment import POSITION_S, TimedWord
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.manifest import read_manifest
 from stream_server.engine.model import choose_device, facts_of, load_whisper
@@ -52,7 +52,7 @@ class WhisperTranscriber:
         model = load_whisper(folder, self._manifest, self._device, access)
         # whisper's modules cast their float32 weights to the input's type; half precision on CPU is slow.
         self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
-        self._decoder = GreedyDecoder(model, self._manifest.language)
+        self._decoder = BatchDecoder(model, self._manifest.language)
         self._ladder = Ladder(self._decoder, self._manifest.guard)
         self.facts = facts_of(self._manifest)
 
@@ -120,6 +120,7 @@ class WhisperTranscriber:
             draft=job.draft or None,
             # Of the audio, so that the same audio has the same transcript in any session.
             seed=zlib.crc32(job.pcm),
+            beam=job.beam,
         )
         return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final)
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.client.latency import Utterance
 from stream_server.core.hops import Hops
-from stream_server.core.jobs import Batch, DecodeJob
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.jobs import Batch, DecodeJob, n_fitting
+from stream_server.core.messages import BeamSearch, SessionId, Task
 from stream_server.engine.transcriber import Transcriber
 from vad.audio import FRAME_SAMPLES
 from vad.recording import StreamScorer, segment_recording
 
 BATCH = 8
-"""Windows decoded at once, as many as a server's default."""
+"""Rows decoded at once, as many as a server's default."""
 WHOLE_S_MAX = 30
 """The longest window that Whisper reads."""
 
@@ -57,9 +57,11 @@ def cut_utterances(samples: Samples, timed: Sequence[Utterance]) -> list[Samples
     return [window for window in windows if len(window)]
 
 
-def decode_windows(windows: Sequence[Samples], transcriber: Transcriber) -> str:
-    """The texts of the windows, in their order, decoded in batches."""
-    jobs = [_job(index, window) for index, window in enumerate(windows)]
+def decode_windows(
+    windows: Sequence[Samples], transcriber: Transcriber, beam: BeamSearch | None = None
+) -> str:
+    """The texts of the windows, in their order, decoded in batches, by beam search if one is given."""
+    jobs = [_job(index, window, beam) for index, window in enumerate(windows)]
     texts = [
         result.text.strip() for batch in _batches(jobs) for result in transcriber.transcribe(Batch(batch))
     ]
@@ -67,11 +69,14 @@ def decode_windows(windows: Sequence[Samples], transcriber: Transcriber) -> str:
 
 
 def _batches(jobs: Sequence[DecodeJob]) -> Iterator[tuple[DecodeJob, ...]]:
-    for begin in range(0, len(jobs), BATCH):
-        yield tuple(jobs[begin : begin + BATCH])
+    begin = 0
+    while begin < len(jobs):
+        end = begin + n_fitting(jobs[begin:], BATCH)
+        yield tuple(jobs[begin:end])
+        begin = end
 
 
-def _job(index: int, window: Samples) -> DecodeJob:
+def _job(index: int, window: Samples, beam: BeamSearch | None) -> DecodeJob:
     return DecodeJob(
         session=SessionId("evaluate"),
         segment=index,
@@ -83,4 +88,5 @@ def _job(index: int, window: Samples) -> DecodeJob:
         task=Task.TRANSCRIBE,
         tier="live",
         hops=Hops(),
+        beam=beam,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from stream_server.core.messages import BeamSearch
 from stream_server.evaluation.result import Measured, Percentiles, Summary, per_file, per_group, summarise
 
 COLUMNS = ("", "words", "WER", "CER", "invented", "RTF")
@@ -23,6 +24,8 @@ class Setting:
     date: str
     """ISO 8601, UTC."""
     versions: dict[str, str]
+    beam: BeamSearch | None = None
+    """How texts were searched for; None: greedily."""
 
 
 def error_row(summary: Summary) -> tuple[str, ...]:

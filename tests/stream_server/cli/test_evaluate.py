@@ -15,6 +15,7 @@ from stream_server.cli.evaluate import evaluate
 from stream_server.cli.evaluate_run import Heading, Outcome, measure_offline, measure_streamed
 from stream_server.client.latency import Utterance
 from stream_server.core.jobs import Batch, DecodeResult
+from stream_server.core.messages import BeamSearch
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.manifest import embedded_model
 from stream_server.evaluation.counts import Counts
@@ -65,6 +66,20 @@ def test_segments_are_decoded_in_batches_and_a_missing_file_is_named(tmp_path: P
     (lengths,) = echo.n_samples
     assert len(lengths) >= 2
     assert sum(lengths) == 96_000
+
+
+def test_a_beam_search_is_asked_of_the_model_and_fewer_windows_share_a_batch(tmp_path: Path) -> None:
+    asked: list[list[BeamSearch | None]] = []
+
+    class Noting(Echo):
+        def transcribe(self, batch: Batch) -> list[DecodeResult]:
+            asked.append([job.beam for job in batch.jobs])
+            return super().transcribe(batch)
+
+    listed = [reference(tmp_path, "a.wav", 6.0)]
+    list(measure_offline(listed, Heading(), Noting(), AlwaysSpeech(), BeamSearch(5)))
+    assert len(asked) >= 2
+    assert asked == [[BeamSearch(5)]] * len(asked)
 
 
 def test_whole_takes_up_to_30_s_and_cuts_longer_ones_at_their_utterances(tmp_path: Path) -> None:
@@ -195,6 +210,12 @@ def test_a_wrong_manifest_is_one_line_and_exit_code_1(
     assert result.exit_code == 1
     assert result.stderr.startswith(f"error: {path}: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_patience_without_a_beam_search_is_a_mistake(runner: CliRunner, app: Typer) -> None:
+    result = runner.invoke(app, ["--patience", "2"])
+    assert result.exit_code == 2
+    assert "need --beam-size" in result.stderr
 
 
 def test_whole_and_stream_exclude_each_other(runner: CliRunner, app: Typer) -> None:

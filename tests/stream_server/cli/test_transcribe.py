@@ -26,6 +26,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.http11 import Request, Response
 
 from stream_server.cli.transcribe import Settings, transcribe, transcribe_files
+from stream_server.core.messages import BeamSearch
 
 
 def talk(folder: Path, name: str = "talk.wav", seconds: float = 0.1, channels: int = 1) -> Path:
@@ -93,6 +94,12 @@ async def test_the_server_is_told_format_and_language(pki: Pki, client: ClientPa
         asked = {"type": "start", "channels": 2, "language": "de", "partials": False}
         assert asked.items() <= fake.sessions[0].start.items()
         assert len(fake.sessions[0].audio) == 1600 * 2 * 2
+
+
+async def test_a_beam_search_is_asked_of_the_server(pki: Pki, client: ClientPair, tmp_path: Path) -> None:
+    async with fake_server(pki, client, silence) as fake:
+        await Run()(fake, [talk(tmp_path)], beam=BeamSearch(5, length_penalty=0.5), is_fast=True)
+        assert fake.sessions[0].start["beam"] == {"size": 5, "patience": 1.0, "length_penalty": 0.5}
 
 
 async def test_a_room_gets_partials_though_the_terminal_shows_none(

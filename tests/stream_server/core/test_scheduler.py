@@ -9,13 +9,19 @@ from hypothesis import strategies as st
 
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.messages import BeamSearch, SessionId, Task
 from stream_server.core.scheduler import Scheduler
 from stream_server.errors import Overloaded
 
 
 def job(
-    session: str, segment: int = 0, *, final: bool = False, revision: int = 1, n_samples: int = 1
+    session: str,
+    segment: int = 0,
+    *,
+    final: bool = False,
+    revision: int = 1,
+    n_samples: int = 1,
+    beams: int | None = None,
 ) -> DecodeJob:
     return DecodeJob(
         session=SessionId(session),
@@ -28,6 +34,7 @@ def job(
         task=Task.TRANSCRIBE,
         tier="live",
         hops=Hops(),
+        beam=None if beams is None else BeamSearch(beams),
     )
 
 
@@ -63,6 +70,18 @@ def test_a_batch_is_not_longer_than_its_limit() -> None:
     partials = [job(name) for name in "uvw"]
     taken = batches(queue(*partials, *finals, batch_max=2))
     assert taken == [finals[:2], finals[2:4], finals[4:], partials[:2], partials[2:]]
+
+
+def test_a_job_takes_as_many_rows_of_a_batch_as_it_has_beams() -> None:
+    wide, narrow, small = job("a", final=True, beams=5), job("b", final=True, beams=3), final("c")
+    assert batches(queue(wide, narrow, small)) == [[wide, narrow], [small]]
+    assert batches(queue(small, wide, narrow)) == [[small, wide], [narrow]]
+    assert batches(queue(wide, narrow, small, batch_max=9)) == [[wide, narrow, small]]
+
+
+def test_a_job_of_more_rows_than_a_batch_has_goes_alone_and_no_smaller_one_overtakes() -> None:
+    small, wide, last = final("a"), job("b", final=True, beams=5), final("c")
+    assert batches(queue(small, wide, last, batch_max=4)) == [[small], [wide], [last]]
 
 
 def test_the_finals_of_a_session_leave_in_the_order_in_which_they_came() -> None:

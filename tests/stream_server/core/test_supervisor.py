@@ -13,7 +13,7 @@ from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.supervisor import (
-    CANARIES_PER_JOB,
+    CANARIES_PER_ROW,
     GOING_S,
     PAUSE_S,
     PAUSE_S_MAX,
@@ -242,7 +242,7 @@ def test_checks_of_a_slow_model_take_a_twentieth_of_its_time() -> None:
 def test_a_batch_may_take_longer_the_more_jobs_it_has_and_no_longer() -> None:
     world = ready(Patience(hang_s=30.0)).submit(job("x"), *(job(name) for name in "abc")).answer()
     assert len(world.batches[-1]) == 3
-    limit_s = 30.0 + 3 * CANARIES_PER_JOB * CANARY_S
+    limit_s = 30.0 + 3 * CANARIES_PER_ROW * CANARY_S
     assert not world.wait(limit_s - 0.1).is_killed
     assert world.wait(0.1).is_killed
     world.die()

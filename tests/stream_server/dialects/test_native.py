@@ -64,6 +64,7 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         **({"trace": True} if message.trace else {}),
         **({"words": True} if message.words else {}),
         **({} if message.context is None else {"context": message.context}),
+        **({} if message.beam is None else {"beam": dataclasses.asdict(message.beam)}),
         "room": message.room,
         "speaker": message.speaker,
         "endpointing": None if message.endpointing is None else dataclasses.asdict(message.endpointing),

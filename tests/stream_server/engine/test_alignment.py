@@ -20,7 +20,7 @@ from whisper.tokenizer import get_tokenizer
 
 from stream_server.core.jobs import Batch
 from stream_server.engine.alignment import TimedWord, _first_positions
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.manifest import embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
 from stream_server.engine.rows import Decoded, DecodeOptions
@@ -79,7 +79,7 @@ def test_random_weights_time_words_as_whisper_does() -> None:
     mask = torch.zeros(2, 6, dtype=torch.bool)
     mask[[0, 1, 1], [1, 0, 5]] = True
     model.register_buffer("alignment_heads", mask.to_sparse(), persistent=False)
-    decoder = GreedyDecoder(model, None)
+    decoder = BatchDecoder(model, None)
     mels = sounds(6, 48_000)
     features = decoder.encode(mels)
     languages = ["de", "zh", "en", None, "ja", "fr"]
@@ -140,7 +140,7 @@ def test_words_of_the_recordings_come_in_order_inside_the_window_and_in_the_sess
 def test_the_embedded_model_times_words_as_whisper_does() -> None:
     manifest = read_manifest(embedded_model())
     model = load_whisper(embedded_model(), manifest, torch.device("cpu"))
-    decoder = GreedyDecoder(model, manifest.language)
+    decoder = BatchDecoder(model, manifest.language)
     speech = [recording(name)[:56_000].tobytes() for name in ("03", "05", "07")]
     mels = torch.stack([log_mel(pcm, 56_000, 80, torch.device("cpu")) for pcm in speech])
     features = decoder.encode(mels)

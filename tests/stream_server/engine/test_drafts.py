@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity import MIXED, RICH, Case, make_case, sounds
 
-from stream_server.engine.decoder import GreedyDecoder
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.manifest import embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
@@ -132,7 +132,7 @@ def test_a_guess_is_cut_where_it_cannot_be_right() -> None:
 
 def test_drafts_save_well_over_half_of_the_passes_of_the_recordings_partials() -> None:
     manifest = read_manifest(embedded_model())
-    decoder = GreedyDecoder(load_whisper(embedded_model(), manifest, CPU), manifest.language)
+    decoder = BatchDecoder(load_whisper(embedded_model(), manifest, CPU), manifest.language)
     n_plain = n_drafted = 0
     for number in range(1, 13):
         path = resources.files("stream_server") / "assets" / "recordings" / f"{number:02}.flac"

@@ -11,7 +11,8 @@ from parity import sounds
 from torch import Tensor
 
 from stream_server.core.jobs import GuardRule
-from stream_server.engine.decoder import GreedyDecoder, _choose
+from stream_server.core.messages import BeamSearch
+from stream_server.engine.decoder import BatchDecoder, _choose
 from stream_server.engine.guard import Thresholds
 from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.rows import DecodeOptions
@@ -25,14 +26,14 @@ ALWAYS = Thresholds(logprob_min=-100.0, logprob_floor=-100.0, chars_per_s_max=1e
 
 
 @pytest.fixture(scope="module")
-def decoder() -> GreedyDecoder:
+def decoder() -> BatchDecoder:
     model = models.random_whisper(models.tiny(n_layer=2), seed=0)
     models.tokenizer_of(model)
-    return GreedyDecoder(model, None)
+    return BatchDecoder(model, None)
 
 
 @pytest.fixture(scope="module")
-def features(decoder: GreedyDecoder) -> Tensor:
+def features(decoder: BatchDecoder) -> Tensor:
     return decoder.encode(sounds(6, 48_000))
 
 
@@ -46,7 +47,7 @@ def said(reading: Reading) -> tuple[object, ...]:
     return reading.decoded.tokens, reading.temperature, reading.retried, reading.dropped
 
 
-def test_a_window_that_passes_is_decoded_once(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_a_window_that_passes_is_decoded_once(decoder: BatchDecoder, features: Tensor) -> None:
     readings = Ladder(decoder, ALWAYS).read(features, [request()] * 6)
     plain = decoder.decode_features(features, [request().options] * 6)
     # Rows that end at the limit of tokens are tried again.
@@ -56,7 +57,7 @@ def test_a_window_that_passes_is_decoded_once(decoder: GreedyDecoder, features: 
         assert readings[i] == Reading(plain[i], 0.0, (), None)
 
 
-def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: BatchDecoder, features: Tensor) -> None:
     (reading,) = Ladder(decoder, NEVER).read(features[:1], [request()])
     attempts = [
         decoder.decode_features(features[:1], [dataclasses.replace(request().options, temperature=t)])[0]
@@ -67,15 +68,29 @@ def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: GreedyDecod
     assert reading.decoded.tokens == best.tokens
 
 
-def test_a_partial_is_never_decoded_again(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_a_window_that_fails_in_beam_search_is_sampled(decoder: BatchDecoder, features: Tensor) -> None:
+    asked: list[tuple[BeamSearch | None, float]] = []
+
+    class Watched(BatchDecoder):
+        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+            asked.extend((row.beam, row.temperature) for row in options)
+            return decoder.decode_features(features, options)  # type: ignore[return-value]
+
+    options = dataclasses.replace(request().options, beam=BeamSearch(3))
+    searching = dataclasses.replace(request(), options=options)
+    Ladder(Watched(decoder._model, None), NEVER).read(features[:1], [searching])
+    assert asked == [(BeamSearch(3), 0.0), (None, 0.2), (None, 0.4)]
+
+
+def test_a_partial_is_never_decoded_again(decoder: BatchDecoder, features: Tensor) -> None:
     readings = Ladder(decoder, NEVER).read(features, [request(final=False)] * 6)
     assert {(reading.temperature, reading.retried) for reading in readings} == {(0.0, ())}
 
 
-def test_only_the_rows_that_fail_are_decoded_again(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_only_the_rows_that_fail_are_decoded_again(decoder: BatchDecoder, features: Tensor) -> None:
     calls: list[list[float]] = []
 
-    class Watched(GreedyDecoder):
+    class Watched(BatchDecoder):
         def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
             calls.append([row.temperature for row in options])
             return decoder.decode_features(features, options)  # type: ignore[return-value]
@@ -85,7 +100,7 @@ def test_only_the_rows_that_fail_are_decoded_again(decoder: GreedyDecoder, featu
     assert calls == [[0.0] * 6, [0.2] * 3, [0.4] * 3]
 
 
-def test_a_retry_does_not_depend_on_its_neighbours(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_a_retry_does_not_depend_on_its_neighbours(decoder: BatchDecoder, features: Tensor) -> None:
     ladder = Ladder(decoder, NEVER)
     requests = [request(seed, language=[None, "fr"][seed % 2]) for seed in range(6)]
     together = ladder.read(features, requests)
@@ -94,27 +109,27 @@ def test_a_retry_does_not_depend_on_its_neighbours(decoder: GreedyDecoder, featu
     assert list(map(said, together)) == list(map(said, backwards)) == list(map(said, alone))
 
 
-def sampled(decoder: GreedyDecoder, features: Tensor, seed: int, temperature: float) -> tuple[int, ...]:
+def sampled(decoder: BatchDecoder, features: Tensor, seed: int, temperature: float) -> tuple[int, ...]:
     options = dataclasses.replace(request(seed).options, temperature=temperature)
     return decoder.decode_features(features[:1], [options])[0].tokens
 
 
-def test_a_seed_gives_one_text_and_seeds_give_several(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_a_seed_gives_one_text_and_seeds_give_several(decoder: BatchDecoder, features: Tensor) -> None:
     texts = [sampled(decoder, features, seed, 1.0) for seed in range(4)]
     assert texts == [sampled(decoder, features, seed, 1.0) for seed in range(4)]
     assert len(set(texts)) == 4
 
 
-def test_close_to_nought_sampling_is_greedy(decoder: GreedyDecoder, features: Tensor) -> None:
+def test_close_to_nought_sampling_is_greedy(decoder: BatchDecoder, features: Tensor) -> None:
     (greedy,) = decoder.decode_features(features[:1], [request().options])
     assert sampled(decoder, features, 7, 1e-4) == greedy.tokens
 
 
 def test_text_that_the_guard_cuts_keeps_the_tokens_of_what_is_left() -> None:
-    decoder = GreedyDecoder(models.random_whisper(models.tiny(n_layer=1), seed=0), None)
+    decoder = BatchDecoder(models.random_whisper(models.tiny(n_layer=1), seed=0), None)
     looping = decoder.tokens_of("Go on." + " We will see, we will see." * 3)
 
-    class Looping(GreedyDecoder):
+    class Looping(BatchDecoder):
         def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
             rows = decoder.decode_features(features, options)
             text = decoder.text_of(looping)

@@ -3,6 +3,7 @@
 import sys
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from models import decode_job
 
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
+from stream_server.core.messages import BeamSearch
 from stream_server.engine.fake import FakeTranscriber, numbered_speech
 from stream_server.engine.memory import (
     RISE_AFTER,
@@ -112,6 +114,23 @@ def test_the_batch_is_halved_until_it_fits_and_the_next_is_no_larger() -> None:
     thrifty.transcribe(Batch(jobs(8)))
     assert cramped.sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
     assert (thrifty.limit.now, thrifty.n_out_of_memory) == (2, 2)
+
+
+def test_what_is_halved_are_rows_and_a_beam_search_takes_several() -> None:
+    rows: list[int] = []
+
+    class Narrow(FakeTranscriber):
+        def transcribe(self, batch: Batch) -> list[DecodeResult]:
+            rows.append(batch.n_rows)
+            if batch.n_rows > 6:
+                raise MemoryError
+            return super().transcribe(batch)
+
+    searching = tuple(replace(job, beam=BeamSearch(5)) for job in jobs(2))
+    thrifty = ThriftyTranscriber(Narrow(), 10, lambda: None)
+    assert texts(thrifty.transcribe(Batch((*searching, *jobs(3)[2:])))) == ["0", "1", "2"]
+    assert rows == [10, 5, 5, 1]
+    assert thrifty.limit.now == 5
 
 
 def test_memory_is_given_back_when_nothing_holds_it_any_more() -> None:

@@ -1,0 +1,111 @@
+"""One pass of whisper's modules over a batch: mel to features, tokens to hidden states, states to logits.
+
+The mathematics of each module is whisper's own. What is fed to which row, and what becomes of the logits,
+is decided in ``engine.decoder``.
+
+Shapes: B rows, T audio positions (20 ms each), L tokens of a pass, D model width, N places to be predicted.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from whisper.model import Whisper
+
+from stream_server.engine.cache import BatchCache, make_span
+
+_NARROW_PLACES_MAX = 6
+"""Up to so many, another layout of the product is faster on a CPU, see ``Network.logits``."""
+
+
+class Network:
+    """The modules of one model; used by one thread at a time.
+
+    Args:
+        model: Its weights are not changed.
+        filler: The token that fills up short rows of a pass; what it becomes is never looked at.
+    """
+
+    def __init__(self, model: Whisper, filler: int) -> None:
+        self._model = model
+        self._filler = filler
+        self._alignment_heads: dict[int, list[int]] = {}
+        """By layer."""
+        for layer, head in model.alignment_heads.indices().T.tolist():
+            self._alignment_heads.setdefault(layer, []).append(head)
+        self._converted: Tensor | None = None
+
+    def encode(self, mel: Tensor) -> Tensor:
+        """Audio features (B, T, D) of mel (B, n_mels, 2T), T at most the model's context.
+
+        whisper's encoder insists on 30 s; this is the same with the positions cut to T.
+        """
+        encoder = self._model.encoder
+        x = F.gelu(encoder.conv1(mel))
+        x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
+        x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
+        for block in encoder.blocks:
+            x = block(x)
+        features: Tensor = encoder.ln_post(x)
+        return features
+
+    def cache(self, features: Tensor, capacity: int, n_beams: int = 1) -> BatchCache:
+        """An empty cache over features (B, T, D), see ``BatchCache.over``."""
+        return BatchCache.over(self._model.decoder, features, capacity, n_beams)
+
+    def hidden(
+        self,
+        feeds: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        cache: BatchCache,
+        scores: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends.
+
+        Args:
+            feeds: Tokens by row, in the cache's order.
+            starts: How many tokens each row has in the cache already.
+            cache: Takes the keys and values.
+            scores: If given, what the alignment heads look at is added to it, layer by layer.
+        """
+        decoder = self._model.decoder
+        n_tokens = max(map(len, feeds))
+        padded = [[*feed, *[self._filler] * (n_tokens - len(feed))] for feed in feeds]
+        device = cache.device
+        span = make_span(starts, n_tokens, cache.capacity, device)
+        positions = decoder.positional_embedding[span.positions.clamp(max=self._model.dims.n_text_ctx - 1)]
+        x = (decoder.token_embedding(torch.tensor(padded, device=device)) + positions).to(cache.dtype)
+        for i, (block, layer) in enumerate(zip(decoder.blocks, cache.layers, strict=True)):
+            x = x + layer.attend(block.attn, block.attn_ln(x), span)
+            normed = block.cross_attn_ln(x)
+            if scores is not None and i in self._alignment_heads:
+                scores.append(layer.audio_scores(block.cross_attn, normed, self._alignment_heads[i]))
+            x = x + layer.attend_audio(block.cross_attn, normed)
+            x = x + block.mlp(block.mlp_ln(x))
+        hidden: Tensor = decoder.ln(x)
+        return hidden
+
+    def logits(self, x: Tensor) -> Tensor:
+        """float32 (N, n_vocab) of hidden states (N, D)."""
+        vocabulary = self._vocabulary(x.dtype)
+        if x.device.type != "cpu" or len(x) > _NARROW_PLACES_MAX:
+            return F.linear(x, vocabulary).float()
+        # Reading the vocabulary is what takes time here. A product of a matrix with a few columns
+        # reads it at the memory's speed, one with a single column, or the transposed one, at half of it.
+        wide = x if len(x) > 1 else x.repeat(2, 1)
+        return (vocabulary @ wide.T).T[: len(x)].contiguous()
+
+    def logits_of(self, x: Tensor, tokens: Sequence[int]) -> Tensor:
+        """float32 (N, len(tokens)): the logits of some tokens only."""
+        chosen = torch.tensor(tokens, device=x.device)
+        return F.linear(x, self._vocabulary(x.dtype)[chosen]).float()
+
+    def _vocabulary(self, dtype: torch.dtype) -> Tensor:
+        """The token embedding (n_vocab, D) in the type that the decoder computes in."""
+        weight: Tensor = self._model.decoder.token_embedding.weight
+        if weight.dtype == dtype:
+            return weight
+        if self._converted is None or self._converted.dtype != dtype:
+            self._converted = weight.to(dtype)
+        return self._converted
