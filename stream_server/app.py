@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,26 +25,21 @@ from stream_server.access import Access, open_audit
 from stream_server.config import Config, TlsSection
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
-from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.messages import Limits, SessionId
+from stream_server.core.jobs import DecodeResult
+from stream_server.core.messages import Limits, SessionId, Tier
 from stream_server.core.networks import networks
 from stream_server.core.policy import PolicyInForce
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
-from stream_server.core.scheduler import Scheduler, one_bucket
-from stream_server.core.settings import ModelFacts, SessionSettings
-from stream_server.core.supervisor import GaveUp, Patience, Report, Restarting, Results, Undecodable
+from stream_server.core.settings import SessionSettings, Tiers
+from stream_server.core.supervisor import GaveUp, Report, Restarting, Results, Undecodable
+from stream_server.decoding import Decoding
 from stream_server.dialects import schema
 from stream_server.dialects.room_wire import encode_room
 from stream_server.doors import GuestDoor, make_gate, room_limits, source_admission
-from stream_server.engine.access import ModelAccess, model_access
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.faults import Faults
-from stream_server.engine.manifest import find_model, read_manifest
-from stream_server.engine.process import Engine
-from stream_server.engine.spec import EngineSpec
 from stream_server.engine.threads import set_torch_threads
-from stream_server.engine.windows import window_samples
 from stream_server.errors import AuditUnavailable, ConfigError, EngineFailed, ModelError, ShuttingDown
 from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
@@ -73,8 +68,8 @@ class Ready:
     """What to tell the operator once the doors are open."""
 
     addresses: list[tuple[str, int]]
-    model: str
-    model_folder: Path | None
+    models: Mapping[Tier, tuple[str, Path | None]]
+    """Name and folder of each tier's model; the fake engine has no folder."""
     tls: TlsFiles
     crl_expires: datetime
     guest_addresses: list[tuple[str, int]] = field(default_factory=list)
@@ -89,19 +84,6 @@ def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
         client_ca=Path(section.client_ca) if section.client_ca else certs / "ca.pem",
         crl=Path(section.crl) if section.crl else certs / "crl.pem",
     )
-
-
-def bucket_of(model: Path | None, access: ModelAccess) -> Callable[[DecodeJob], int]:
-    """What tells the scheduler which jobs share a pass: the length of their window in the model's context.
-
-    Raises:
-        ModelError: The manifest cannot be read, or is not signed as it must be; found before seconds are
-            spent on starting a process.
-    """
-    if model is None:
-        return one_bucket
-    manifest = read_manifest(model, access.trust)
-    return lambda job: window_samples(job.n_samples, manifest)
 
 
 def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
@@ -139,9 +121,9 @@ class App:
     def __init__(self, config: Config, state: Path, *, faults: tuple[Faults, ...] = ()) -> None:
         self._config = config
         self._state = state
-        self._faults = faults
         self._files = tls_files(config.tls, state / "certs")
         self._metrics = Metrics()
+        self._decoding = Decoding(config, state, self._take_report, self._metrics, faults)
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._is_open = False
@@ -155,7 +137,7 @@ class App:
 
     def is_ready(self) -> bool:
         """Whether streams are taken: doors open, engine alive, not stopping."""
-        return self._is_open and not self._stop.is_set() and self._engine.status.is_ready
+        return self._is_open and not self._stop.is_set() and self._decoding.status.is_ready
 
     async def run(self, on_ready: Callable[[Ready], None]) -> int:
         """See ``run``; on a loop of the caller's."""
@@ -187,7 +169,7 @@ class App:
         self._ops_sockets = inherited.get(Door.OPS, [])
         try:
             self._guest_door = self._open_guest_door(inherited.get(Door.GUEST))
-            facts = await self._start_models()
+            tiers = await self._start_models()
         except BaseException:
             for sock in [*sockets, *self._ops_sockets]:
                 sock.close()
@@ -201,7 +183,7 @@ class App:
             unix_s=time.time,
         )
         admission = source_admission(self._config)
-        self._hub = self._make_hub(facts, SessionLedger(admission, self._metrics, self._audit))
+        self._hub = self._make_hub(tiers, SessionLedger(admission, self._metrics, self._audit))
         self._listener = Listener(
             sockets,
             self._access.context,
@@ -241,7 +223,7 @@ class App:
             )
             self._listeners.append(guests)
         try:
-            await self._serve(facts, on_ready)
+            await self._serve(tiers, on_ready)
         finally:
             await self._stop_all()
         return self._exit_code
@@ -254,35 +236,22 @@ class App:
             return None
         return GuestDoor(self._config, self._state, context, self._metrics, self._audit, sockets)
 
-    async def _start_models(self) -> ModelFacts:
+    async def _start_models(self) -> Tiers:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
-        engine = self._config.engine
-        self._model_folder = None if engine.fake else find_model(engine.model, self._state)
-        access = model_access(self._config)
-        spec = EngineSpec(
-            self._model_folder, engine.device, engine.threads, engine.batch, access, self._faults
-        )
-        self._scheduler = Scheduler(
-            engine.batch, self._config.limits.waiting_finals, bucket_of(self._model_folder, access)
-        )
-        patience = Patience(
-            engine.hang_s, engine.load_s, engine.heartbeat_s, engine.restarts, engine.restarts_within_s
-        )
-        self._engine = Engine(spec, self._scheduler, self._take_report, patience)
         loading = asyncio.create_task(asyncio.to_thread(self._load_vad))
         try:
-            facts = await self._engine.start()
+            tiers = await self._decoding.start()
         except BaseException:
             await asyncio.gather(loading, return_exceptions=True)
             raise
         try:
             scorer = await loading
         except NetworkFileError as exc:
-            await self._engine.stop()
+            await self._decoding.stop()
             raise ModelError(str(exc)) from exc
         self._vad = VadStage(scorer, self._post_scores, self._post_vad_failure)
         self._vad.start()
-        return facts
+        return tiers
 
     def _load_vad(self) -> FrameScorer:
         if self._config.engine.fake:
@@ -292,13 +261,13 @@ class App:
         network.warm_up()
         return network
 
-    def _make_hub(self, facts: ModelFacts, ledger: SessionLedger) -> Hub:
+    def _make_hub(self, tiers: Tiers, ledger: SessionLedger) -> Hub:
         limits = self._config.limits
         beam_size_max = min(limits.beam_size, self._config.engine.batch)
         offered = {"rooms": True, "resume": limits.resume_s > 0, "beam": beam_size_max > 1}
-        features = (*(name for name, is_offered in offered.items() if is_offered), *facts.features)
+        features = tuple(name for name, is_offered in offered.items() if is_offered)
         settings = SessionSettings(
-            model=facts,
+            tiers=tiers,
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
             features=features,
             beam_size_max=beam_size_max,
@@ -309,7 +278,7 @@ class App:
         return Hub(
             settings,
             self._vad,
-            self._engine,
+            self._decoding,
             report_bug=self._report_bug,
             rooms=self._rooms,
             quotas=self._quotas,
@@ -322,7 +291,7 @@ class App:
 
     # ------------------------------------------------------------ run
 
-    async def _serve(self, facts: ModelFacts, on_ready: Callable[[Ready], None]) -> None:
+    async def _serve(self, tiers: Tiers, on_ready: Callable[[Ready], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             # Signals reach the main thread's loop only; a test runs its server on another thread.
             with contextlib.suppress(ValueError, RuntimeError):
@@ -335,15 +304,16 @@ class App:
                 for sock in self._ops_sockets or bind(OPS_HOST, ops_port, port_key="ops_port"):
                     ops = serve_ops(sock, self, self._metrics, self._refresh_metrics)
                     await stack.enter_async_context(await ops)
-            await self._tell_started(facts)
+            await self._tell_started(tiers)
             for listener in self._listeners:
                 listener.start()
             self._is_open = True
             addresses = self._listener.addresses
             guests = [address for listener in self._listeners[1:] for address in listener.addresses]
-            _log.info("serving", extra=fields(addresses=addresses, guests=guests, model=facts.name))
-            crl_expires = self._access.crl_expires
-            on_ready(Ready(addresses, facts.name, self._model_folder, self._files, crl_expires, guests))
+            names = {tier: facts.name for tier, facts in tiers.facts.items()}
+            _log.info("serving", extra=fields(addresses=addresses, guests=guests, models=names))
+            models = {tier: (name, self._decoding.folders[tier]) for tier, name in names.items()}
+            on_ready(Ready(addresses, models, self._files, self._access.crl_expires, guests))
             await self._tick_until_stopped()
 
     async def _tick_until_stopped(self) -> None:
@@ -360,16 +330,23 @@ class App:
             if self._guest_door is not None:
                 self._guest_door.tick()
 
-    async def _tell_started(self, facts: ModelFacts) -> None:
+    async def _tell_started(self, tiers: Tiers) -> None:
         """Write down what runs here; without an audit log nobody is served."""
         started = AuditEvent(AuditAction.SERVER_START, Outcome.SUCCESS, detail={"version": __version__})
-        loaded = AuditEvent(AuditAction.MODEL_LOAD, Outcome.SUCCESS, resource=f"model:{facts.name}")
+        loaded = [
+            AuditEvent(
+                AuditAction.MODEL_LOAD,
+                Outcome.SUCCESS,
+                resource=f"model:{facts.name}",
+                detail={"tier": tier.value},
+            )
+            for tier, facts in tiers.facts.items()
+        ]
         n_rules = len(self._policy.current.rules)
         ruled = AuditEvent(AuditAction.POLICY_LOAD, Outcome.SUCCESS, detail={"rules": n_rules})
         try:
-            await self._audit.secure(started)
-            await self._audit.secure(loaded)
-            await self._audit.secure(ruled)
+            for event in (started, *loaded, ruled):
+                await self._audit.secure(event)
         except AuditUnavailable as exc:
             raise ConfigError(f"the audit log cannot be written: {exc}") from exc
 
@@ -377,14 +354,8 @@ class App:
         _log.exception("session_bug", extra=fields(session=session))
 
     def _refresh_metrics(self) -> None:
-        self._metrics.partials_superseded.set(self._scheduler.n_superseded)
+        self._decoding.refresh_metrics()
         self._metrics.orphans.set(self._hub.n_orphans)
-        engine = self._engine.status
-        self._metrics.engine_ready.set(engine.is_ready)
-        self._metrics.engine_batch_max.set(engine.batch_max)
-        self._metrics.engine_canary_s.set(engine.canary_s)
-        self._metrics.engine_silent_s.set(engine.silent_s)
-        self._metrics.engine_out_of_memory.set(engine.n_out_of_memory)
         self._metrics.rooms.set(len(self._rooms))
         self._metrics.audit_waiting.set(self._audit.n_waiting)
         self._metrics.audit_write_failures.set(self._audit.n_failures)
@@ -460,7 +431,7 @@ class App:
         await self._wait_connections(CUT_S)
         await asyncio.gather(*(listener.cut_connections() for listener in self._listeners))
         await asyncio.to_thread(self._vad.stop)
-        await self._engine.stop()
+        await self._decoding.stop()
         detail: dict[str, str | int] = {"exit_code": self._exit_code}
         self._audit.record(AuditEvent(AuditAction.SERVER_STOP, Outcome.SUCCESS, detail=detail))
         _log.info("stopped", extra=fields(exit_code=self._exit_code))

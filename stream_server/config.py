@@ -218,11 +218,23 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("url must begin with https://")
 
 
+class TiersSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which models are loaded at once, and what for; each a folder, or a name in the state's ``models``."""
+
+    live: str | None = None
+    """For live speech; the default is the embedded demo model."""
+    fallback: str | None = None
+    """A lighter one, which reads live speech while there is too much to do; without it nothing stands in."""
+    files: str | None = None
+    """For clients that ask for ``files`` in ``start``; without it they get the live one."""
+
+
 class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What decodes."""
 
     model: str | None = None
-    """Model folder, or the name of one in the state's ``models``; the default is the embedded demo model."""
+    """The same as ``tiers.live``, for a server with one model."""
+    tiers: TiersSection = TiersSection()
     fake: bool = False
     """The deterministic engine for tests and gateway benchmarks; it transcribes nothing real."""
     device: str = "auto"
@@ -251,6 +263,8 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check the ranges."""
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError("device must be auto, cpu or cuda")
+        if self.model is not None and self.tiers.live is not None:
+            raise ValueError("model is the short form of tiers.live; give one of them")
         _range("threads", self.threads, 0, 1_024)
         _range("batch", self.batch, 1, 512)
         _range("partial_ms", self.partial_ms, 128, 5_000)
@@ -475,7 +489,7 @@ def _explain(problem: str) -> str:
 
 
 def _known(section: str) -> str:
-    struct: type[msgspec.Struct] = Config
-    if section:
-        struct = type(getattr(Config(), section))
+    struct: msgspec.Struct = Config()
+    for name in filter(None, section.split(".")):
+        struct = getattr(struct, name)
     return ", ".join(struct.__struct_fields__)

@@ -104,7 +104,8 @@ def _show_ready(ready: "Ready") -> None:
     for host, port in ready.guest_addresses:
         shown = f"[{host}]" if ":" in host else host
         table.add_row("guests at", f"https://{shown}:{port}/room/NAME")
-    table.add_row("model", f"{ready.model}  ({ready.model_folder})")
+    for tier, (name, folder) in ready.models.items():
+        table.add_row("model" if len(ready.models) == 1 else f"model, {tier}", f"{name}  ({folder})")
     table.add_row("server certificate", str(ready.tls.cert))
     table.add_row("clients' authority", str(ready.tls.client_ca))
     table.add_row("revocation list", f"{ready.tls.crl}, expires {ready.crl_expires:%Y-%m-%d}")

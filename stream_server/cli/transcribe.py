@@ -100,7 +100,7 @@ def transcribe(
     cert: CertOption = None,
     key: KeyOption = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="As fast as the server decodes, instead of real time.")
+        bool, typer.Option("--fast", help="As fast as the server decodes, with its model for files.")
     ] = False,
     language: Annotated[
         str | None, typer.Option(help="Such as en or de. [default: the model decides]", show_default=False)
@@ -249,6 +249,8 @@ async def _transcribe_once(
         speaker=settings.speaker,
         token=None if settings.token_file is None else partial(read_token, settings.token_file),
         beam=beam_object(settings.beam),
+        # Readers of a room wait for captions, whatever the pace.
+        tier="files" if settings.is_fast and settings.room is None else "live",
         on_connection=lambda state: errors.print(
             f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
         ),

@@ -69,6 +69,7 @@ async def connect(
     context: bool | None = None,
     token: str | TokenSource | None = None,
     beam: schema.BeamObject | None = None,
+    tier: str = "live",
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -98,6 +99,7 @@ async def connect(
             what gives one before each connection. A fixed one is soon over, and then a lost connection
             cannot be resumed.
         beam: Beam search for finals; None decodes greedily.
+        tier: ``live``, or ``files`` for a recording that nobody waits for.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -121,6 +123,7 @@ async def connect(
         words=words,
         context=context,
         beam=beam,
+        tier=tier,
     )
     shown = await _shown(token)
     link, (_, first) = await open_link(url, tls, start, open_timeout_s, shown)

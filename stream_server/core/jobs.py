@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from stream_server.core.hops import Hops
-from stream_server.core.messages import BeamSearch, SessionId, Task, Word
+from stream_server.core.messages import BeamSearch, SessionId, Task, Tier, Word
 
 WINDOW_SAMPLES_MAX = 30 * 16_000
 """What official checkpoints were trained on, and the longest window of any."""
@@ -45,7 +45,7 @@ class DecodeJob:
     """int16 little-endian mono 16 kHz, at least one sample, at most 30 s."""
     language: str | None
     task: Task
-    tier: str
+    tier: Tier
     """Which of the loaded models is to read it."""
     hops: Hops
     draft: tuple[int, ...] = field(default=(), repr=False)

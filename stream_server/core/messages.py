@@ -5,7 +5,7 @@ them into seconds or milliseconds.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NewType
 
 from stream_server.audio.decoder import AudioFormat
@@ -17,6 +17,16 @@ SessionId = NewType("SessionId", str)
 
 BEAM_SIZE_MAX = 16
 PATIENCE_MAX = 4.0
+
+
+class Tier(StrEnum):
+    """What a model is loaded for; the values are the keys of ``[engine.tiers]``."""
+
+    LIVE = "live"
+    FALLBACK = "fallback"
+    """A lighter one, which stands in for the first while there is too much to do."""
+    FILES = "files"
+    """For clients that say that nobody waits for their captions."""
 
 
 class Task(Enum):
@@ -99,6 +109,8 @@ class Start:
     """Whether each final is read on from those before; None leaves it to the server."""
     beam: BeamSearch | None = None
     """How finals are searched for; None takes the likeliest token after the other."""
+    tier: Tier = Tier.LIVE
+    """Which of the server's models is wanted, live or files."""
 
 
 @dataclass(frozen=True, slots=True)

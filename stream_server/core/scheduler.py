@@ -4,9 +4,9 @@ Rules, each a test:
 
 1. Finals before partials: a batch holds finals while any wait, and partials otherwise, so that no
    final ever waits for a partial beside it in the batch.
-2. The oldest job leads. The batch is filled with jobs of the leader's bucket, because windows of one
-   length share one pass of the model and others would each cost a pass of their own. Since the oldest
-   always leads, no bucket waits longer than the jobs before it take.
+2. The oldest job leads. The batch is filled with jobs of the leader's tier and bucket, because windows of
+   one length share one pass of one model and others would each cost a pass of their own. Since the oldest
+   always leads, neither tier nor bucket waits longer than the jobs before it take.
 3. Fair over sessions: the oldest job of every session comes before the second of any.
 4. A session has at most one partial waiting. A newer one replaces it in place, and a final of a
    segment removes the partials of that segment and those before it.
@@ -24,8 +24,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 from stream_server.core.jobs import Batch, DecodeJob, n_fitting
-from stream_server.core.messages import SessionId
+from stream_server.core.messages import SessionId, Tier
 from stream_server.errors import Overloaded
+
+Bucket = Callable[[DecodeJob], int]
+"""Tells which jobs of a tier share a pass."""
 
 
 def one_bucket(job: DecodeJob) -> int:
@@ -39,14 +42,12 @@ class Scheduler:
     Args:
         batch_max: Most rows in a batch; a job takes one, in beam search one for each of its beams.
         finals_max: Most finals waiting.
-        bucket: Jobs with equal values are decoded in one pass.
+        bucket: Jobs of one tier with equal values are decoded in one pass.
     """
 
-    def __init__(
-        self, batch_max: int, finals_max: int, bucket: Callable[[DecodeJob], int] = one_bucket
-    ) -> None:
-        self.batch_max = batch_max
-        """May be changed at any time: the engine lowers it when its memory is short."""
+    def __init__(self, batch_max: int, finals_max: int, bucket: Bucket = one_bucket) -> None:
+        self._batch_max = batch_max
+        self._limits: dict[Tier, int] = {}
         self._finals_max = finals_max
         self._bucket = bucket
         self._finals: list[DecodeJob] = []
@@ -57,6 +58,14 @@ class Scheduler:
 
     def __len__(self) -> int:
         return len(self._finals) + len(self._partials)
+
+    def batch_max(self, tier: Tier) -> int:
+        """Most jobs of a tier in a batch."""
+        return self._limits.get(tier, self._batch_max)
+
+    def limit(self, tier: Tier, batch_max: int) -> None:
+        """Change that: the engine lowers it while memory is short for the tier's model."""
+        self._limits[tier] = batch_max
 
     def submit(self, job: DecodeJob) -> None:
         """Queue a job.
@@ -125,16 +134,16 @@ class Scheduler:
         """The leader and those that go with it; ``waiting`` is oldest first and not empty."""
         if self._is_isolated(waiting[0]):
             return [waiting[0]]
-        leader_bucket = self._bucket(waiting[0])
+        tier, bucket = waiting[0].tier, self._bucket(waiting[0])
         first: list[DecodeJob] = []
         further: list[DecodeJob] = []
         seen: set[SessionId] = set()
         for job in waiting:
-            if self._bucket(job) == leader_bucket and not self._is_isolated(job):
+            if job.tier == tier and self._bucket(job) == bucket and not self._is_isolated(job):
                 (further if job.session in seen else first).append(job)
                 seen.add(job.session)
         chosen = first + further
-        return chosen[: n_fitting(chosen, self.batch_max)]
+        return chosen[: n_fitting(chosen, self.batch_max(tier))]
 
     def _is_isolated(self, job: DecodeJob) -> bool:
         return (job.session, job.segment) in self._isolated

@@ -243,6 +243,7 @@ class Session:
     # ------------------------------------------------------------ messages
 
     def _receive_start(self, message: Start, now_s: float) -> list[Action]:
+        model = self._settings.tiers.model_of(message)
         refusal = self._settings.refusal(message)
         if refusal is not None:
             return self.end(NotSupported(refusal), now_s)
@@ -250,8 +251,8 @@ class Session:
         self._decoder = AudioDecoder(message.audio)
         self._transcription = Transcription(self.id, message, self._settings, now_s)
         self.state = State.STREAMING
-        settings = self._settings
-        return [self._durable(Started(self.id, settings.model.name, settings.limits, settings.features))]
+        features = (*self._settings.features, *model.features)
+        return [self._durable(Started(self.id, model.name, self._settings.limits, features))]
 
     def _receive_audio(self, message: Audio, now_s: float) -> list[Action]:
         assert self._decoder is not None

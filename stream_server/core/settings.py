@@ -1,8 +1,9 @@
-"""What is the same for all sessions of a server. Values only."""
+"""What is the same for all sessions of a server."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stream_server.core.messages import Limits, Start, Task
+from stream_server.core.messages import Limits, Start, Task, Tier
 from vad.config import SegmenterConfig
 
 
@@ -44,16 +45,36 @@ class ModelFacts:
         return tuple(name for name, is_offered in offered.items() if is_offered)
 
 
+class Tiers:
+    """The models that a server has loaded, by what they are for.
+
+    Args:
+        facts: Of each; there is always a live one.
+    """
+
+    def __init__(self, facts: Mapping[Tier, ModelFacts]) -> None:
+        assert Tier.LIVE in facts, "a server reads live speech"
+        self.facts = facts
+
+    def asked(self, start: Start) -> Tier:
+        """Which one a client gets: the live one, too, where the tier it asks for has no model of its own."""
+        return start.tier if start.tier in self.facts else Tier.LIVE
+
+    def model_of(self, start: Start) -> ModelFacts:
+        """Its facts."""
+        return self.facts[self.asked(start)]
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
     """What is the same for all sessions of a server."""
 
-    model: ModelFacts
+    tiers: Tiers
     limits: Limits
     segmenter: SegmenterConfig
     """For clients that want nothing else; its segment lengths hold for all."""
     features: tuple[str, ...] = ()
-    tier: str = "live"
+    """Optional parts of the protocol, but for those that depend on the model."""
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
     beam_size_max: int = 1
@@ -72,4 +93,4 @@ class SessionSettings:
                 else "beam search is not offered by this server"
             )
             return f"{offered}, by limits.beam_size and engine.batch; leave start.beam out, or ask for less"
-        return self.model.refusal(start)
+        return self.tiers.model_of(start).refusal(start)

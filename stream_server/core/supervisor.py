@@ -5,12 +5,14 @@ it is told what happened and answers with orders for its owner. Rules, each a te
 
 1. One thing at a time is under way in the worker: loading, a check, or a batch. A free worker and a
    waiting job never meet: no batch waits for company.
-2. A worker that has loaded gets no job before it has answered the *canary*, a window whose answer is known.
-   The first answer ever is what all later ones, of any worker, must equal; another one ends the worker.
-3. A worker without work is checked by the canary every ``heartbeat_s``, one with work a sixth as often; a
-   slow model less often, so that checks take at most 5 % of an idle and 1 % of a busy worker's time.
+2. A worker that has loaded gets no job before each of its models has answered the *canary*, a window whose
+   answer is known. A model's first answer ever is what all later ones, of any worker, must equal; another
+   one ends the worker.
+3. A worker without work is checked by a canary every ``heartbeat_s``, its models in turn, one with work a
+   sixth as often; a slow model less often, so that checks take at most 5 % of an idle and 1 % of a busy
+   worker's time.
 4. Whatever is under way has a time limit; a worker that exceeds it is killed. The limit of a batch grows
-   with the number of its jobs and the time that the canary took.
+   with the number of its jobs and the time that its model's canary took.
 5. When a worker dies, the jobs of its batch are queued again, but for those of sessions that left. The
    results of a batch come all together or not at all, so none is lost and none comes twice.
 6. These jobs are then decoded alone (``Scheduler.restore``). A segment whose jobs were alone in two deaths
@@ -21,13 +23,13 @@ it is told what happened and answers with orders for its owner. Rules, each a te
 """
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import assert_never
 
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
-from stream_server.core.messages import SessionId
+from stream_server.core.messages import SessionId, Tier
 from stream_server.core.scheduler import Scheduler
 
 BUSY_FACTOR = 6
@@ -158,27 +160,30 @@ class Supervisor:
 
     Args:
         scheduler: The queue; owned by the supervisor.
-        canary: A window of no session, to be decoded alone.
+        canaries: A window of no session for each loaded model, to be decoded alone.
         patience: Limits.
     """
 
-    def __init__(self, scheduler: Scheduler, canary: DecodeJob, patience: Patience) -> None:
+    def __init__(self, scheduler: Scheduler, canaries: Sequence[DecodeJob], patience: Patience) -> None:
         self._scheduler = scheduler
-        self._canary = canary
+        self._canaries = deque(canaries)
+        """The first is the next to be asked."""
+        self._n_unproven = 0
+        """Models of this worker that have not answered theirs."""
         self._patience = patience
         self._phase = _Phase.ABSENT
         self._due_s: float | None = None
         self._began_s = 0.0
         self._sent: tuple[DecodeJob, ...] = ()
         self._left: set[SessionId] = set()
-        self._known_answer: tuple[str, tuple[int, ...]] | None = None
+        self._known_answers: dict[Tier, tuple[str, tuple[int, ...]]] = {}
         self._is_proven = False
         self._checked_s = 0.0
         self._cause: Death | None = None
         self._deaths_s: deque[float] = deque()
         self._deaths_alone: Counter[tuple[SessionId, int]] = Counter()
-        self.canary_s = 0.0
-        """How long the last canary took."""
+        self.canary_s: dict[Tier, float] = {}
+        """How long the last canary of each model took."""
         self.alive_s = 0.0
         """When the worker last answered."""
 
@@ -219,19 +224,22 @@ class Supervisor:
         assert self._phase is _Phase.ABSENT
         return self._start(now_s)
 
-    def ready(self, batch_max: int, now_s: float) -> list[Order]:
-        """The worker has loaded and is warm; it can take ``batch_max`` jobs at once."""
+    def ready(self, batch_max: Mapping[Tier, int], now_s: float) -> list[Order]:
+        """The worker has loaded and is warm; it can take so many jobs of each tier at once."""
         if self._phase is _Phase.GOING:
             return []
         assert self._phase is _Phase.LOADING
-        self._scheduler.batch_max = batch_max
-        # Its first answer is part of the start: nothing is known yet of the time it takes.
+        for tier, n_jobs in batch_max.items():
+            self._scheduler.limit(tier, n_jobs)
+        self._n_unproven = len(self._canaries)
+        # The first answers are part of the start: nothing is known yet of the time they take.
         return self._check(now_s, self._due_s)
 
     def answered(self, results: Sequence[DecodeResult], batch_max: int, now_s: float) -> list[Order]:
-        """The worker answered; from here on it takes ``batch_max`` jobs at once."""
+        """The worker answered; from here on it takes ``batch_max`` jobs of the same tier at once."""
         self.alive_s = now_s
-        self._scheduler.batch_max = batch_max
+        tier = self._sent[0].tier if self._sent else self._canaries[0].tier
+        self._scheduler.limit(tier, batch_max)
         jobs, self._sent = self._sent, ()
         if self._phase is _Phase.CHECKED:
             return self._judge(results[0], now_s)
@@ -317,24 +325,27 @@ class Supervisor:
         self._sent = jobs
         self._left.clear()
         batch = Batch(jobs)
-        self._begin(_Phase.DECODING, now_s + self._limit_s(batch.n_rows))
+        self._begin(_Phase.DECODING, now_s + self._limit_s(jobs[0].tier, batch.n_rows))
         return Decode(batch)
 
     def _check(self, now_s: float, due_s: float | None) -> list[Order]:
         self._began_s = now_s
-        self._begin(_Phase.CHECKED, now_s + self._limit_s(1) if due_s is None else due_s)
-        return [Decode(Batch((self._canary,)))]
+        canary = self._canaries[0]
+        self._begin(_Phase.CHECKED, now_s + self._limit_s(canary.tier, 1) if due_s is None else due_s)
+        return [Decode(Batch((canary,)))]
 
     def _judge(self, result: DecodeResult, now_s: float) -> list[Order]:
         """Compare the canary's answer with the one that is known."""
-        answer = (result.text, result.tokens)
-        if self._known_answer is None:
-            self._known_answer = answer
-        if answer != self._known_answer:
+        tier, answer = self._canaries[0].tier, (result.text, result.tokens)
+        if answer != self._known_answers.setdefault(tier, answer):
             return self._kill(Death.WRONG_ANSWER, now_s)
-        self._is_proven = True
         self._checked_s = now_s
-        self.canary_s = now_s - self._began_s
+        self.canary_s[tier] = now_s - self._began_s
+        self._canaries.rotate(-1)
+        self._n_unproven = max(0, self._n_unproven - 1)
+        if self._n_unproven:
+            return self._check(now_s, self._due_s)
+        self._is_proven = True
         self._free(now_s)
         return self._continue(now_s)
 
@@ -343,13 +354,13 @@ class Supervisor:
         self._due_s = self._check_due_s(is_busy=False)
 
     def _check_due_s(self, *, is_busy: bool) -> float:
-        heartbeat_s = self._patience.heartbeat_s
+        heartbeat_s, slowest_s = self._patience.heartbeat_s, max(self.canary_s.values())
         if is_busy:
-            return self._checked_s + max(BUSY_FACTOR * heartbeat_s, BUSY_CHECKS_MAX * self.canary_s)
-        return self.alive_s + max(heartbeat_s, IDLE_CHECKS_MAX * self.canary_s)
+            return self._checked_s + max(BUSY_FACTOR * heartbeat_s, BUSY_CHECKS_MAX * slowest_s)
+        return self.alive_s + max(heartbeat_s, IDLE_CHECKS_MAX * slowest_s)
 
-    def _limit_s(self, n_rows: int) -> float:
-        return self._patience.hang_s + CANARIES_PER_ROW * self.canary_s * n_rows
+    def _limit_s(self, tier: Tier, n_rows: int) -> float:
+        return self._patience.hang_s + CANARIES_PER_ROW * self.canary_s.get(tier, 0.0) * n_rows
 
     # ------------------------------------------------------------ a dying worker
 
@@ -363,7 +374,8 @@ class Supervisor:
         while self._deaths_s[0] < now_s - self._patience.restarts_within_s:
             self._deaths_s.popleft()
         n_deaths = len(self._deaths_s)
-        if self._known_answer is None or n_deaths > self._patience.restarts:
+        was_ready = len(self._known_answers) == len(self._canaries)
+        if not was_ready or n_deaths > self._patience.restarts:
             return self._give_up(death, exit_code)
         pause_s = min(PAUSE_S * 2 ** min(n_deaths - 1, 10), PAUSE_S_MAX)
         self._begin(_Phase.ABSENT, now_s + pause_s)

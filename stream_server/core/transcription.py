@@ -74,7 +74,7 @@ class Transcription:
         self._is_ending = False
         self._finals = FinalQueue()
         wants_context = settings.context if start.context is None else start.context
-        self._context = Context() if wants_context and settings.model.reads_prompts else None
+        self._context = Context() if wants_context and settings.tiers.model_of(start).reads_prompts else None
         self._caption = SegmentCaption()
         self._draft: tuple[int, ...] = ()
         self._partial_out: bool = False
@@ -225,7 +225,7 @@ class Transcription:
             pcm=self._audio.read(start, end),
             language=self._start.language,
             task=self._start.task,
-            tier=self._settings.tier,
+            tier=self._settings.tiers.asked(self._start),
             hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
             draft=self._draft,
             word_times=final and self._start.words,

@@ -32,6 +32,7 @@ from stream_server.core.messages import (
     Start,
     Started,
     Task,
+    Tier,
     Warned,
     Word,
 )
@@ -127,6 +128,8 @@ def _start(message: schema.StartMessage) -> Start:
         task = Task(message.task)
     except ValueError as exc:
         raise ProtocolViolation("start.task must be transcribe or translate") from exc
+    if message.tier not in (Tier.LIVE, Tier.FILES):
+        raise ProtocolViolation("start.tier must be live or files")
     _check_names(message)
     return Start(
         audio=audio,
@@ -140,6 +143,7 @@ def _start(message: schema.StartMessage) -> Start:
         words=message.words,
         context=message.context,
         beam=_beam(message.beam),
+        tier=Tier(message.tier),
     )
 
 

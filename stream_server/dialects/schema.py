@@ -76,6 +76,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """Whether each `final` is read on from the text of those before; null leaves it to the server."""
     beam: BeamObject | None = None
     """Beam search for finals, see below; offered where `started.features` has `beam`."""
+    tier: str = "live"
+    """`live`, or `files` for recordings that nobody waits for: a server may have another model for them."""
     room: str | None = None
     """Publish the captions in the room of this name."""
     speaker: str | None = None

@@ -4,6 +4,7 @@ It is a partial, which is decoded greedily at one temperature: always the same a
 weights on the same device, alone in its batch.
 """
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import soundfile
 
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import DecodeJob
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.messages import SessionId, Task, Tier
 from stream_server.engine.fake import numbered_speech
 
 CANARY = SessionId("canary")
@@ -21,8 +22,12 @@ _RECORDING = "assets/recordings/01.flac"
 """2.7 s of English: models of any size and language write something of it."""
 
 
-def canary_job(model: Path | None) -> DecodeJob:
-    """The window for a model folder, or for the fake engine when None."""
+def canary_jobs(models: Mapping[Tier, Path | None]) -> list[DecodeJob]:
+    """The window for each tier's model folder, or for the fake engine where that is None."""
+    return [_canary_job(tier, folder) for tier, folder in models.items()]
+
+
+def _canary_job(tier: Tier, model: Path | None) -> DecodeJob:
     return DecodeJob(
         session=CANARY,
         segment=0,
@@ -32,7 +37,7 @@ def canary_job(model: Path | None) -> DecodeJob:
         pcm=numbered_speech(range(40)).tobytes() if model is None else _recording(),
         language=None,
         task=Task.TRANSCRIBE,
-        tier="live",
+        tier=tier,
         hops=Hops(),
     )
 

@@ -110,8 +110,9 @@ class FakeVad:
 class FakeTranscriber:
     """Writes the numbers it finds; of tagged frames their ranges."""
 
-    def __init__(self) -> None:
-        self.facts = ModelFacts("fake", frozenset({"en"}), can_translate=False, can_time_words=True)
+    def __init__(self, name: str = "fake") -> None:
+        self.facts = ModelFacts(name, frozenset({"en"}), can_translate=False, can_time_words=True)
+        self.n_bytes = 0
 
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
         """One result for each job, in their order."""

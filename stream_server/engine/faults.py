@@ -53,6 +53,7 @@ class FaultyTranscriber:
 
     def __init__(self, inner: "Transcriber", faults: Faults) -> None:
         self.facts = inner.facts
+        self.n_bytes = inner.n_bytes
         self._inner = inner
         self._faults = faults
         self._n_calls = 0

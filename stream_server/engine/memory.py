@@ -71,6 +71,7 @@ class ThriftyTranscriber:
 
     def __init__(self, inner: "Transcriber", batch_max: int, free: Callable[[], object]) -> None:
         self.facts = inner.facts
+        self.n_bytes = inner.n_bytes
         self.limit = BatchLimit(batch_max)
         self.n_out_of_memory = 0
         """Times that memory ran out."""

@@ -8,14 +8,13 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from stream_server.core.jobs import DecodeJob
-from stream_server.core.messages import SessionId
+from stream_server.core.messages import SessionId, Tier
 from stream_server.core.scheduler import Scheduler
-from stream_server.core.settings import ModelFacts
 from stream_server.core.supervisor import (
     Death,
     Decode,
@@ -30,9 +29,9 @@ from stream_server.core.supervisor import (
     Supervisor,
     Undecodable,
 )
-from stream_server.engine.canary import canary_job
+from stream_server.engine.canary import canary_jobs
 from stream_server.engine.child import Child, Said
-from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, LoadFailed, Ready
+from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, Loaded, LoadFailed, Ready
 from stream_server.errors import ModelError
 from stream_server.ops.log import fields
 
@@ -47,10 +46,10 @@ class EngineStatus:
     """What an operator looks at."""
 
     is_ready: bool
-    batch_max: int
+    batch_max: Mapping[Tier, int]
     """Jobs that are decoded at once; lower than configured while memory is short."""
-    canary_s: float
-    """How long the last check took."""
+    canary_s: Mapping[Tier, float]
+    """How long the last check of each model took."""
     silent_s: float
     """Since the worker last answered."""
     n_out_of_memory: int
@@ -77,7 +76,7 @@ class Engine:
         self._spec = spec
         self._scheduler = scheduler
         self._on_report = on_report
-        self._supervisor = Supervisor(scheduler, canary_job(spec.model), patience)
+        self._supervisor = Supervisor(scheduler, canary_jobs(spec.models), patience)
         self._child: Child | None = None
         self._n_started = 0
         self._is_stopping = False
@@ -87,11 +86,11 @@ class Engine:
         self._n_out_of_memory = 0
         self._n_out_of_memory_before = 0
 
-    async def start(self) -> ModelFacts:
-        """Start a worker and wait until its model is loaded and warm and has answered the first canary.
+    async def start(self) -> Mapping[Tier, Loaded]:
+        """Start a worker and wait until its models are loaded and warm and have answered the first canaries.
 
         Raises:
-            ModelError: The model cannot be loaded, or the worker died while loading it.
+            ModelError: A model cannot be loaded, or the worker died while loading it.
         """
         self._loop = asyncio.get_running_loop()
         self._started: asyncio.Future[None] = self._loop.create_future()
@@ -101,7 +100,7 @@ class Engine:
         except BaseException:  # A cancelled start, too: nobody would stop the worker.
             await self.stop()
             raise
-        return self._facts
+        return self._loaded
 
     async def stop(self) -> None:
         """Stop the worker, also one that is just being started; jobs still waiting are dropped."""
@@ -120,8 +119,8 @@ class Engine:
         """How it is."""
         return EngineStatus(
             is_ready=self._supervisor.is_ready and not self._is_stopping,
-            batch_max=self._scheduler.batch_max,
-            canary_s=self._supervisor.canary_s,
+            batch_max={tier: self._scheduler.batch_max(tier) for tier in self._spec.models},
+            canary_s=dict(self._supervisor.canary_s),
             silent_s=time.monotonic() - self._supervisor.alive_s,
             n_out_of_memory=self._n_out_of_memory_before + self._n_out_of_memory,
         )
@@ -183,12 +182,12 @@ class Engine:
             return self._load_error
         match report.death:
             case Death.HUNG | Death.STUCK:
-                return "the engine's process took too long to load the model; raise engine.load_s"
+                return "the engine's process took too long to load its models; raise engine.load_s"
             case Death.OUT_OF_MEMORY:
-                return "the model does not fit into memory; take a smaller one, or lower engine.batch"
+                return "a model does not fit into memory; take a smaller one, or lower engine.batch"
             case _:
                 return (
-                    "the engine's process ended while loading the model "
+                    "the engine's process ended while loading its models "
                     f"(exit code {report.exit_code}); its last words stand above"
                 )
 
@@ -198,8 +197,9 @@ class Engine:
         now_s = time.monotonic()
         match said:
             case Ready():
-                self._facts = said.facts
-                self._perform(self._supervisor.ready(said.batch_max, now_s))
+                self._loaded = said.models
+                batch_max = {tier: loaded.batch_max for tier, loaded in said.models.items()}
+                self._perform(self._supervisor.ready(batch_max, now_s))
             case LoadFailed(message):
                 self._load_error = message
                 _log.error("model_unloadable: %s", message)

@@ -1,10 +1,12 @@
 """What the engine's process is told when it starts, what it says, and by which code it ends. Values only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
 from stream_server.core.jobs import DecodeResult
+from stream_server.core.messages import Tier
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.access import NO_ACCESS, ModelAccess
 from stream_server.engine.faults import Faults
@@ -12,15 +14,16 @@ from stream_server.engine.faults import Faults
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Which model to load and how."""
+    """Which models to load and how."""
 
-    model: Path | None
-    """Model folder; None is the deterministic fake of ``engine.fake``."""
+    models: Mapping[Tier, Path | None]
+    """The model folder of each tier, no two the same; None is the deterministic fake of ``engine.fake``."""
     device: str
     """``auto``, ``cpu`` or ``cuda``."""
     threads: int
     """Torch threads of the engine's process; 0 is all cores but one."""
     batch_max: int
+    """Most windows decoded at once."""
     access: ModelAccess = NO_ACCESS
     """Whose models it may load, and where the key of sealed ones lies."""
     faults: tuple[Faults, ...] = ()
@@ -28,17 +31,26 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The model is loaded and warm."""
+class Loaded:
+    """A model that is loaded and warm."""
 
     facts: ModelFacts
     batch_max: int
     """Jobs that fit in memory at once, as far as the warm-up tells."""
+    n_bytes: int
+    """Memory that its weights take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """All models are loaded."""
+
+    models: Mapping[Tier, Loaded]
 
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The model cannot be loaded; the message is for the operator."""
+    """A model cannot be loaded; the message is for the operator."""
 
     message: str
 
@@ -50,7 +62,7 @@ class Decoded:
     results: list[DecodeResult]
     """In the order and number of its jobs."""
     batch_max: int
-    """Jobs to send at once from here on."""
+    """Jobs of the same tier to send at once from here on."""
     n_out_of_memory: int
     """Times that memory ran out, since the process started."""
 

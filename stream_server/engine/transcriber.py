@@ -13,7 +13,7 @@ from torch import Tensor
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
-from stream_server.core.messages import SessionId, Task, Word
+from stream_server.core.messages import SessionId, Task, Tier, Word
 from stream_server.core.settings import ModelFacts
 from stream_server.engine.access import NO_ACCESS, ModelAccess
 from stream_server.engine.alignment import POSITION_S, TimedWord
@@ -34,6 +34,8 @@ class Transcriber(Protocol):
     """What the engine's process needs of a model."""
 
     facts: ModelFacts
+    n_bytes: int
+    """Memory that the weights take."""
 
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
         """One result for each job, in their order."""
@@ -55,6 +57,7 @@ class WhisperTranscriber:
         self._decoder = BatchDecoder(model, self._manifest.language)
         self._ladder = Ladder(self._decoder, self._manifest.guard)
         self.facts = facts_of(self._manifest)
+        self.n_bytes = sum(tensor.nbytes for tensor in model.state_dict().values())
 
     @property
     def n_passes(self) -> int:
@@ -165,7 +168,7 @@ def warm_up(transcriber: Transcriber, batch_max: int) -> None:
         pcm=bytes(2 * 2 * SAMPLE_RATE_HZ),
         language=None,
         task=Task.TRANSCRIBE,
-        tier="live",
+        tier=Tier.LIVE,
         hops=Hops(),
     )
     for n_jobs in (1, batch_max):

@@ -1,4 +1,4 @@
-"""What runs in the engine's process: load, say so, then batch in, answer out, until told to stop.
+"""What runs in the engine's process: load the models, say so, then batch in, answer out, until told to stop.
 
 Stateless between batches. Running out of memory is dealt with here; any other exception ends the
 process: the parent sees it and acts.
@@ -10,11 +10,14 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from stream_server.core.jobs import Batch
+from stream_server.core.messages import Tier
 from stream_server.engine.fake import FakeTranscriber
 from stream_server.engine.faults import FaultyTranscriber
 from stream_server.engine.memory import (
@@ -23,7 +26,7 @@ from stream_server.engine.memory import (
     is_accelerator_error,
     is_out_of_memory,
 )
-from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, LoadFailed, Ready
+from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, Loaded, LoadFailed, Ready
 from stream_server.errors import ModelError
 from stream_server.ops.garbage import freeze_what_is_loaded
 
@@ -48,9 +51,16 @@ def run_worker(pipe: Connection, spec: EngineSpec) -> None:
 
 
 def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
-    transcriber = _load(spec)
+    transcribers = _load(spec)
     freeze_what_is_loaded()
-    pipe.send(Ready(transcriber.facts, transcriber.limit.now))
+    pipe.send(
+        Ready(
+            {
+                tier: Loaded(transcriber.facts, transcriber.limit.now, transcriber.n_bytes)
+                for tier, transcriber in transcribers.items()
+            }
+        )
+    )
     while True:
         try:
             batch: Batch | None = pipe.recv()
@@ -59,32 +69,48 @@ def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
         if batch is None:
             return
         started_s = time.monotonic()
+        # A batch holds jobs of one tier, see ``core.scheduler``.
+        transcriber = transcribers[batch.jobs[0].tier]
         results = transcriber.transcribe(batch)
         results = [replace(one, hops=replace(one.hops, started_s=started_s)) for one in results]
-        pipe.send(Decoded(results, transcriber.limit.now, transcriber.n_out_of_memory))
+        n_out_of_memory = sum(one.n_out_of_memory for one in transcribers.values())
+        pipe.send(Decoded(results, transcriber.limit.now, n_out_of_memory))
 
 
-def _load(spec: EngineSpec) -> ThriftyTranscriber:
-    if spec.model is None:
-        return _equip(FakeTranscriber(), spec)
+def _load(spec: EngineSpec) -> dict[Tier, ThriftyTranscriber]:
+    folders = {tier: folder for tier, folder in spec.models.items() if folder is not None}
+    fakes = {
+        tier: _equip(FakeTranscriber("fake" if tier is Tier.LIVE else f"fake-{tier}"), spec, gc.collect)
+        for tier in spec.models
+        if tier not in folders
+    }
+    return fakes | (_load_whispers(spec, folders) if folders else {})
+
+
+def _load_whispers(spec: EngineSpec, folders: Mapping[Tier, Path]) -> dict[Tier, ThriftyTranscriber]:
     # Read by OpenMP when torch is imported. Threads that spin while they wait take the core from the thread
     # they wait for: on 2 cores under load a 3 s window took 62 ms with this and 100 to 1,600 ms without
     # (2026-11-21, demo-en, two threads).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch takes seconds to import; the fake is for tests that start many servers.
+    from stream_server.engine.room import check_room
     from stream_server.engine.threads import set_torch_threads
     from stream_server.engine.transcriber import WhisperTranscriber, warm_up
 
     set_torch_threads(spec.threads)
-    transcriber = _equip(WhisperTranscriber(spec.model, spec.device, spec.access), spec)
-    warm_up(transcriber, spec.batch_max)
-    return transcriber
+    check_room(folders, spec.device, spec.batch_max, spec.access.trust)
+    transcribers = {}
+    for tier, folder in folders.items():
+        transcriber = _equip(WhisperTranscriber(folder, spec.device, spec.access), spec, _free)
+        warm_up(transcriber, spec.batch_max)
+        transcribers[tier] = transcriber
+    return transcribers
 
 
-def _equip(transcriber: "Transcriber", spec: EngineSpec) -> ThriftyTranscriber:
+def _equip(transcriber: "Transcriber", spec: EngineSpec, free: Callable[[], object]) -> ThriftyTranscriber:
     for faults in spec.faults:
         transcriber = FaultyTranscriber(transcriber, faults)
-    return ThriftyTranscriber(transcriber, spec.batch_max, _free if spec.model is not None else gc.collect)
+    return ThriftyTranscriber(transcriber, spec.batch_max, free)
 
 
 def _free() -> None:

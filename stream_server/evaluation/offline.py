@@ -13,7 +13,7 @@ from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.client.latency import Utterance
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, n_fitting
-from stream_server.core.messages import BeamSearch, SessionId, Task
+from stream_server.core.messages import BeamSearch, SessionId, Task, Tier
 from stream_server.engine.transcriber import Transcriber
 from vad.audio import FRAME_SAMPLES
 from vad.recording import StreamScorer, segment_recording
@@ -86,7 +86,7 @@ def _job(index: int, window: Samples, beam: BeamSearch | None) -> DecodeJob:
         pcm=window.astype("<i2").tobytes(),
         language=None,
         task=Task.TRANSCRIBE,
-        tier="live",
+        tier=Tier.LIVE,
         hops=Hops(),
         beam=beam,
     )

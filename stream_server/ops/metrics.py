@@ -101,14 +101,26 @@ class Metrics:
             registry=self.registry,
         )
         self.engine_ready = self._gauge("stt_engine_ready", "1 while the engine takes jobs")
-        self.engine_batch_max = self._gauge(
-            "stt_engine_batch_max", "Windows decoded at once; below engine.batch while memory is short"
+        self.engine_batch_max = Gauge(
+            "stt_engine_batch_max",
+            "Windows decoded at once; below engine.batch while memory is short",
+            ["tier"],
+            registry=self.registry,
+        )
+        self.engine_model_bytes = Gauge(
+            "stt_engine_model_bytes",
+            "Memory that the weights of each tier's model take",
+            ["tier"],
+            registry=self.registry,
         )
         self.engine_out_of_memory = self._gauge(
             "stt_engine_out_of_memory", "Times that the engine ran out of memory"
         )
-        self.engine_canary_s = self._gauge(
-            "stt_engine_canary_seconds", "How long the engine's last check took"
+        self.engine_canary_s = Gauge(
+            "stt_engine_canary_seconds",
+            "How long the last check of each tier's model took",
+            ["tier"],
+            registry=self.registry,
         )
         self.engine_silent_s = self._gauge(
             "stt_engine_heartbeat_age_seconds", "Since the engine last answered"

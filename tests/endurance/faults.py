@@ -48,7 +48,7 @@ def n_restarts(server: LiveServer) -> dict[Death, int]:
 
 
 def note(table: Table, name: str, n_streams: int, server: LiveServer, heard: Heard, began_s: float) -> None:
-    memory = server.app._engine.status.n_out_of_memory
+    memory = server.app._decoding.status.n_out_of_memory
     deaths = sum(n_restarts(server).values())
     cells = (n_streams, deaths, memory, heard.n_finals, heard.lost, heard.doubled)
     table.add_row(name, *map(str, cells), f"{time.monotonic() - began_s:.0f}")
@@ -86,12 +86,12 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
         heard = Heard()
         for _ in range(N_ROUNDS_MAX):
             heard += await speak_all(server, pki, source, N_STREAMS, N_FRAMES)
-            if (n_restarts(server), server.app._engine.status.n_out_of_memory) == (deaths, n_shortages):
+            if (n_restarts(server), server.app._decoding.status.n_out_of_memory) == (deaths, n_shortages):
                 break
         note(table, name, N_STREAMS, server, heard, began_s)
         assert heard.is_exact, heard
         assert n_restarts(server) == deaths
-        assert server.app._engine.status.n_out_of_memory == n_shortages
+        assert server.app._decoding.status.n_out_of_memory == n_shortages
 
 
 @pytest.mark.model

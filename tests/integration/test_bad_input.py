@@ -88,7 +88,7 @@ async def until_empty(server: LiveServer) -> None:
     """Wait for the server to have let every session go, and look for what it might have kept."""
     await server.until(lambda: not len(server.app._hub) and not server.app._listener.handler_tasks)
     await server.until(lambda: not server.app._vad._waiting and not server.app._vad._slots)
-    assert server.app._engine.n_waiting == 0
+    assert server.app._decoding.engine.n_waiting == 0
     assert not server.app._listener._admitted
 
 

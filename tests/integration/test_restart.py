@@ -38,7 +38,7 @@ async def test_a_hang_and_a_shortage_of_memory_lose_nothing_and_double_nothing(
         heard = await speak_all(server, pki, source, N_STREAMS, N_FRAMES)
         assert heard.is_exact, heard
         assert server.app._metrics.engine_restarts.labels(reason="hung")._value.get() == 1
-        assert server.app._engine.status.n_out_of_memory == 2
+        assert server.app._decoding.status.n_out_of_memory == 2
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ async def test_a_server_whose_engine_is_replaced_is_not_ready_but_takes_streams(
     with live_server(pki, faults=(Faults(), lie), server={"ops_port": free_port}) as server:
         assert await asyncio.to_thread(readiness, free_port) == 200
         server.worker.kill()
-        await server.until(lambda: not server.app._engine.status.is_ready)
+        await server.until(lambda: not server.app._decoding.status.is_ready)
         assert await asyncio.to_thread(readiness, free_port) == 503
         assert await speak(server, pki, source, range(30)) == [list(range(30))]
         assert await asyncio.to_thread(readiness, free_port) == 200
@@ -107,7 +107,7 @@ async def test_a_server_stops_while_its_engine_is_replaced(pki: Pki, source: Cli
             await client.send(START, numbered_speech(range(20)).tobytes())
             await client.receive("speech_started")
             server.worker.kill()
-            await server.until(lambda: not server.app._engine.status.is_ready)
+            await server.until(lambda: not server.app._decoding.status.is_ready)
             server.loop.call_soon_threadsafe(server.app.stop)
             events = await client.rest_or_error()
         assert events[-1]["code"] == "shutting_down"

@@ -71,6 +71,8 @@ BAD = [
     ("[foo]\nx = 1", ["unknown key foo"]),
     ("[limits]\nfoo = 1", ["unknown key limits.foo", "idle_s"]),
     ("[segments]\nfoo = 1", ["unknown key segments.foo", "pause_ms"]),
+    ("[engine.tiers]\nfoo = 1", ["unknown key engine.tiers.foo", "live, fallback, files"]),
+    ('[engine]\nmodel = "a"\ntiers.live = "b"', ["engine", "model is the short form of tiers.live"]),
     ("limits = 3", ["limits", "expected"]),
     ("[[limits]]\nidle_s = 3", ["limits", "expected"]),
     ('[server]\nport = "x"', ["server.port", "int"]),

@@ -32,12 +32,13 @@ from stream_server.core.messages import (
     SpeechStarted,
     Start,
     Started,
+    Tier,
     Transient,
 )
 from stream_server.core.outbox import Outbox
 from stream_server.core.seats import Owner, Seat
 from stream_server.core.session import Session
-from stream_server.core.settings import ModelFacts, SessionSettings
+from stream_server.core.settings import ModelFacts, SessionSettings, Tiers
 from stream_server.engine.fake import numbers_in, read_numbers
 from stream_server.errors import StreamError
 from vad.config import SegmenterConfig
@@ -45,14 +46,17 @@ from vad.config import SegmenterConfig
 MARK = 12_345
 """First sample of a numbered frame."""
 LIMITS = Limits(message_bytes=65_536, idle_s=30.0, ahead_s=10.0)
+FACTS = ModelFacts("fake", frozenset({"en", "de"}), can_translate=False)
 SETTINGS = SessionSettings(
-    model=ModelFacts("fake", frozenset({"en", "de"}), can_translate=False),
+    tiers=Tiers({Tier.LIVE: FACTS}),
     limits=LIMITS,
     segmenter=SegmenterConfig(),
 )
 RESUMABLE = dataclasses.replace(SETTINGS, limits=dataclasses.replace(LIMITS, resume_s=45.0))
 """Sessions outlive their connections, and acks say how much is safe."""
-READING_ON = dataclasses.replace(SETTINGS, model=dataclasses.replace(SETTINGS.model, reads_prompts=True))
+READING_ON = dataclasses.replace(
+    SETTINGS, tiers=Tiers({Tier.LIVE: dataclasses.replace(FACTS, reads_prompts=True)})
+)
 """The model reads on from the text before."""
 START = Start(AudioFormat())
 

@@ -103,7 +103,7 @@ class LiveServer:
     @property
     def worker(self) -> BaseProcess:
         """The engine's process."""
-        child = self.app._engine._child
+        child = self.app._decoding.engine._child
         assert child is not None
         return child._process
 

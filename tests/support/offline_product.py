@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeResult
-from stream_server.core.messages import Audio, Final, Finish, Finished, ServerEvent, SessionId
+from stream_server.core.messages import Audio, Final, Finish, Finished, ServerEvent, SessionId, Tier
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.seats import Owner
-from stream_server.core.settings import SessionSettings
+from stream_server.core.settings import SessionSettings, Tiers
 from stream_server.engine.transcriber import Transcriber
 from vad.audio import Float32Array, int16_to_float32
 from vad.config import SegmenterConfig
@@ -62,7 +62,7 @@ def transcribe_all(
     """Stream recordings, int16 (n,) at 16 kHz, through the product; returns finals and engine results."""
     scheduler, vad = Scheduler(BATCH, 100_000), _BatchedVad(network)
     bugs: list[SessionId] = []
-    settings = SessionSettings(transcriber.facts, LIMITS, SegmenterConfig())
+    settings = SessionSettings(Tiers({Tier.LIVE: transcriber.facts}), LIMITS, SegmenterConfig())
     hub = Hub(settings, vad, scheduler, report_bug=bugs.append, watcher=FakeWatcher())
     seats = [hub.open(SessionId(str(i)), lambda: None, 0.0, owner=OWNER) for i in range(len(recordings))]
     events: list[list[ServerEvent]] = [[] for _ in recordings]

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import pytest
-from driver import READING_ON, START, World
+from driver import READING_ON, SETTINGS, START, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,7 +203,7 @@ def test_a_client_may_do_without() -> None:
 def test_a_model_that_was_not_trained_for_it_and_a_server_that_does_not_want_it_give_none() -> None:
     for server in (
         dataclasses.replace(READING_ON, context=False),
-        dataclasses.replace(READING_ON, model=dataclasses.replace(READING_ON.model, reads_prompts=False)),
+        dataclasses.replace(READING_ON, tiers=SETTINGS.tiers),
     ):
         world = World(server).start()
         world.send(numbered_speech(range(400)))

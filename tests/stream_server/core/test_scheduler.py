@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob
-from stream_server.core.messages import BeamSearch, SessionId, Task
+from stream_server.core.messages import BeamSearch, SessionId, Task, Tier
 from stream_server.core.scheduler import Scheduler
 from stream_server.errors import Overloaded
 
@@ -176,7 +177,7 @@ def test_restored_finals_are_let_in_beyond_the_limit() -> None:
 
 def test_a_lower_limit_holds_from_the_next_batch_on() -> None:
     scheduler = queue(*(final(name) for name in "abcde"))
-    scheduler.batch_max = 2
+    scheduler.limit(Tier.LIVE, 2)
     assert [len(batch) for batch in batches(scheduler)] == [2, 2, 1]
 
 
@@ -258,6 +259,36 @@ def test_the_oldest_leads_and_only_jobs_of_its_bucket_go_with_it() -> None:
     for one in (long_a, short_b, long_c):
         scheduler.submit(one)
     assert batches(scheduler) == [[long_a, long_c], [short_b]]
+
+
+def test_a_batch_holds_jobs_of_one_tier() -> None:
+    live, other = job("a"), replace(job("b"), tier=Tier.FILES)
+    late = job("c")
+    assert batches(queue(live, other, late)) == [[live, late], [other]]
+
+
+def test_a_tier_whose_memory_is_short_gets_smaller_batches_and_no_other_does() -> None:
+    live = [final(name) for name in "abc"]
+    others = [replace(final(name), tier=Tier.FALLBACK) for name in "def"]
+    scheduler = queue(*live, *others, batch_max=4)
+    scheduler.limit(Tier.FALLBACK, 1)
+    assert (scheduler.batch_max(Tier.LIVE), scheduler.batch_max(Tier.FALLBACK)) == (4, 1)
+    assert batches(scheduler) == [live, *([one] for one in others)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(Tier), st.integers(1, 2), st.booleans()), max_size=30),
+    st.integers(1, 4),
+)
+def test_no_batch_mixes_models_or_lengths_whatever_waits(
+    arrivals: list[tuple[Tier, int, bool]], batch_max: int
+) -> None:
+    scheduler = Scheduler(batch_max, 100, length)
+    for number, (tier, n_samples, is_final) in enumerate(arrivals):
+        scheduler.submit(replace(job(str(number), final=is_final, n_samples=n_samples), tier=tier))
+    taken = batches(scheduler)
+    assert sum(map(len, taken)) == len(arrivals)
+    assert all(len({(one.tier, one.n_samples, one.final) for one in batch}) == 1 for batch in taken)
 
 
 def test_the_oldest_of_every_session_comes_before_the_second_of_any() -> None:

@@ -24,9 +24,10 @@ from stream_server.core.messages import (
     Start,
     Started,
     Task,
+    Tier,
 )
 from stream_server.core.session import FLUSHES_MAX, State
-from stream_server.core.settings import ModelFacts
+from stream_server.core.settings import ModelFacts, Tiers
 from stream_server.engine.fake import numbered_frame, numbered_speech, silence
 from stream_server.errors import (
     BadMessage,
@@ -88,11 +89,42 @@ def test_a_wrong_first_message_ends_the_session_at_once(
 
 def test_a_model_that_translates_takes_the_task_and_language() -> None:
     facts = ModelFacts("big", frozenset({"de"}), can_translate=True)
-    world = World(dataclasses.replace(SETTINGS, model=facts))
+    world = World(dataclasses.replace(SETTINGS, tiers=Tiers({Tier.LIVE: facts})))
     world.start(Start(AudioFormat(), language="de", task=Task.TRANSLATE))
     world.send(numbered_speech(range(40)))
     world.score()
     assert {(job.language, job.task, job.tier) for job in world.jobs} == {("de", Task.TRANSLATE, "live")}
+
+
+BOTH = Tiers(
+    {
+        Tier.LIVE: ModelFacts("small", frozenset({"en"}), can_translate=False),
+        Tier.FILES: ModelFacts("large", frozenset({"de", "en"}), can_translate=True, can_time_words=True),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "model", "tier", "features"),
+    [
+        (Start(AudioFormat()), "small", Tier.LIVE, ()),
+        (Start(AudioFormat(), language="de", words=True, tier=Tier.FILES), "large", Tier.FILES, ("words",)),
+    ],
+)
+def test_a_client_is_read_by_the_model_of_the_tier_it_asks_for(
+    start: Start, model: str, tier: Tier, features: tuple[str, ...]
+) -> None:
+    world = World(dataclasses.replace(SETTINGS, tiers=BOTH)).start(start)
+    [started] = world.of(Started)
+    assert (started.model, started.features) == (model, features)
+    world.send(numbered_speech(range(40)))
+    world.score()
+    assert {job.tier for job in world.jobs} == {tier}
+
+
+def test_a_server_without_a_model_for_files_reads_them_with_the_live_one() -> None:
+    world = World(SETTINGS).start(Start(AudioFormat(), tier=Tier.FILES))
+    assert world.of(Started)[0].model == "fake"
 
 
 @pytest.mark.parametrize(

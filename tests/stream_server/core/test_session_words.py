@@ -3,16 +3,17 @@
 import dataclasses
 
 import numpy as np
-from driver import READING_ON, SETTINGS, START, World, as_bytes
+from driver import FACTS, READING_ON, SETTINGS, START, World, as_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_server.core.jobs import Batch, DecodeJob
-from stream_server.core.messages import Audio, Final, Finish
+from stream_server.core.messages import Audio, Final, Finish, Started, Tier
+from stream_server.core.settings import SessionSettings, Tiers
 from stream_server.engine.fake import FakeTranscriber, numbered_speech, silence
 
 TIMED = dataclasses.replace(
-    SETTINGS, model=dataclasses.replace(SETTINGS.model, can_time_words=True), partial_frames=8
+    SETTINGS, tiers=Tiers({Tier.LIVE: dataclasses.replace(FACTS, can_time_words=True)}), partial_frames=8
 )
 
 
@@ -85,7 +86,12 @@ def test_a_final_that_cannot_be_decoded_has_no_words() -> None:
     assert [(final.text, final.words) for final in world.of(Final)] == [("", ())]
 
 
-def test_started_says_what_the_model_can() -> None:
-    assert TIMED.model.features == ("words",)
-    assert READING_ON.model.features == ("context",)
-    assert SETTINGS.model.features == ()
+def test_started_says_what_server_and_model_can() -> None:
+    assert features(TIMED) == ("words",)
+    assert features(dataclasses.replace(READING_ON, features=("rooms",))) == ("rooms", "context")
+    assert features(SETTINGS) == ()
+
+
+def features(settings: SessionSettings) -> tuple[str, ...]:
+    [started] = World(settings).start(START).of(Started)
+    return started.features

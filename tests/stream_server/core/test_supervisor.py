@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.messages import SessionId, Task, Tier
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.supervisor import (
     CANARIES_PER_ROW,
@@ -62,7 +62,7 @@ class World:
     def __init__(self, patience: Patience | None = None, *, batch_max: int = 4) -> None:
         self.now_s = 1_000.0
         self.scheduler = Scheduler(batch_max, 1_000)
-        self.supervisor = Supervisor(self.scheduler, CANARY, patience or Patience())
+        self.supervisor = Supervisor(self.scheduler, [CANARY], patience or Patience())
         self.is_running = False
         self.is_loaded = False
         self.is_killed = False
@@ -107,7 +107,7 @@ class World:
     def load(self) -> "World":
         """The worker has loaded and answers its first canary."""
         self.is_loaded = True
-        self._take(self.supervisor.ready(4, self.now_s))
+        self._take(self.supervisor.ready({Tier.LIVE: 4}, self.now_s))
         return self.answer()
 
     def answer(self, text: str | None = None, *, batch_max: int = 4, after_s: float = CANARY_S) -> "World":
@@ -183,11 +183,11 @@ def test_the_worker_tells_how_many_jobs_it_takes() -> None:
 def test_a_worker_gets_no_job_before_it_has_answered_the_canary() -> None:
     world = World().submit(job("a"))
     world.is_loaded = True
-    world._take(world.supervisor.ready(4, world.now_s))
+    world._take(world.supervisor.ready({Tier.LIVE: 4}, world.now_s))
     assert (world.batches, world.supervisor.is_ready) == ([], False)
     world.answer()
     assert (world.batches, world.supervisor.is_ready) == ([[job("a")]], True)
-    assert world.supervisor.canary_s == CANARY_S
+    assert world.supervisor.canary_s == {Tier.LIVE: CANARY_S}
 
 
 def test_another_answer_than_the_first_ends_the_worker() -> None:
@@ -201,11 +201,65 @@ def test_another_answer_than_the_first_ends_the_worker() -> None:
 def test_a_later_worker_is_measured_by_the_answer_of_the_first() -> None:
     world = ready().submit(job("a")).die().wait_until_due()
     world.is_loaded = True
-    world._take(world.supervisor.ready(4, world.now_s))
+    world._take(world.supervisor.ready({Tier.LIVE: 4}, world.now_s))
     assert not world.supervisor.is_ready
     world.answer("something else")
     assert world.is_killed
     assert world.decoded == []
+
+
+TWO = [CANARY, replace(CANARY, tier=Tier.FILES)]
+
+
+def two_models() -> Supervisor:
+    """A supervisor of two models, its worker loaded."""
+    supervisor = Supervisor(Scheduler(4, 100), TWO, Patience(heartbeat_s=20.0))
+    supervisor.start(0.0)
+    supervisor.ready(dict.fromkeys((Tier.LIVE, Tier.FILES), 4), 1.0)
+    return supervisor
+
+
+def reply(supervisor: Supervisor, canary: DecodeJob, now_s: float, text: str | None = None) -> list[Order]:
+    return supervisor.answered([answer(canary, now_s, text)], 4, now_s)
+
+
+def test_every_model_answers_its_canary_before_any_job() -> None:
+    supervisor = two_models()
+    assert supervisor.submit(job("a"), 1.0) == []
+    assert reply(supervisor, TWO[0], 2.0) == [Decode(Batch((TWO[1],)))]
+    assert not supervisor.is_ready
+    [order] = reply(supervisor, TWO[1], 5.0)
+    assert isinstance(order, Decode)
+    assert order.batch.jobs[0].session == "a"
+    assert supervisor.canary_s == {Tier.LIVE: 1.0, Tier.FILES: 3.0}
+
+
+def test_models_are_checked_in_turn_and_each_against_its_own_answer() -> None:
+    supervisor = two_models()
+    reply(supervisor, TWO[0], 2.0, "one")
+    reply(supervisor, TWO[1], 2.0, "two")
+    for canary, text in ((TWO[0], "one"), (TWO[1], "two"), (TWO[0], "one")):
+        assert supervisor.due_s is not None
+        now_s = supervisor.due_s
+        assert supervisor.tick(now_s) == [Decode(Batch((canary,)))]
+        assert reply(supervisor, canary, now_s, text) == []
+    assert supervisor.due_s is not None
+    supervisor.tick(supervisor.due_s)
+    assert reply(supervisor, TWO[1], supervisor.due_s, "one") == [KillWorker()]
+
+
+def test_a_worker_that_dies_before_its_second_model_has_answered_was_never_ready() -> None:
+    supervisor = two_models()
+    reply(supervisor, TWO[0], 2.0)
+    assert supervisor.ended(Death.CRASHED, 1, 3.0) == [GaveUp(Death.CRASHED, 1)]
+
+
+def test_the_limit_of_a_batch_is_that_of_its_model() -> None:
+    supervisor = two_models()
+    reply(supervisor, TWO[0], 2.0)
+    reply(supervisor, TWO[1], 5.0)
+    supervisor.submit(replace(job("a"), tier=Tier.FILES), 5.0)
+    assert supervisor.due_s == 5.0 + Patience().hang_s + CANARIES_PER_ROW * 3.0
 
 
 # ---------------------------------------------------------------- 3: how often
@@ -231,7 +285,7 @@ def test_a_worker_with_work_is_checked_a_sixth_as_often() -> None:
 def test_checks_of_a_slow_model_take_a_twentieth_of_its_time() -> None:
     world = World(Patience(heartbeat_s=1.0))
     world.is_loaded = True
-    world._take(world.supervisor.ready(4, world.now_s))
+    world._take(world.supervisor.ready({Tier.LIVE: 4}, world.now_s))
     world.answer(after_s=10.0)
     assert world.supervisor.due_s == world.now_s + 200.0
 
@@ -376,7 +430,7 @@ def test_a_worker_that_dies_before_any_was_ready_is_the_end(is_loaded: bool) -> 
     world = World()
     if is_loaded:
         world.is_loaded = True
-        world._take(world.supervisor.ready(4, world.now_s))
+        world._take(world.supervisor.ready({Tier.LIVE: 4}, world.now_s))
     assert world.die(Death.CRASHED, 1).end == GaveUp(Death.CRASHED, 1)
 
 

@@ -25,6 +25,7 @@ from stream_server.core.messages import (
     SessionId,
     Start,
     Started,
+    Tier,
     Transient,
 )
 from stream_server.dialects import native, schema
@@ -65,6 +66,7 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         **({"words": True} if message.words else {}),
         **({} if message.context is None else {"context": message.context}),
         **({} if message.beam is None else {"beam": dataclasses.asdict(message.beam)}),
+        **({} if message.tier is Tier.LIVE else {"tier": message.tier.value}),
         "room": message.room,
         "speaker": message.speaker,
         "endpointing": None if message.endpointing is None else dataclasses.asdict(message.endpointing),

@@ -25,7 +25,7 @@ import uvloop
 from models import decode_job
 
 from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.messages import SessionId
+from stream_server.core.messages import SessionId, Tier
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.settings import ModelFacts
 from stream_server.core.supervisor import Death, GaveUp, Patience, Report, Restarting, Results, Undecodable
@@ -33,10 +33,10 @@ from stream_server.engine import child, process
 from stream_server.engine.fake import numbered_speech
 from stream_server.engine.faults import Fault, Faults
 from stream_server.engine.process import Engine
-from stream_server.engine.spec import EngineSpec
+from stream_server.engine.spec import EngineSpec, Loaded
 from stream_server.errors import ModelError, Overloaded
 
-FAKE = EngineSpec(model=None, device="cpu", threads=1, batch_max=4)
+FAKE = EngineSpec(models={Tier.LIVE: None}, device="cpu", threads=1, batch_max=4)
 MORTAL = Patience(restarts=0)
 """The first death is the end."""
 KILLED = GaveUp(Death.KILLED, -signal.SIGKILL)
@@ -133,9 +133,8 @@ def job(number: int, session: str = "one", *, revision: int = 1, final: bool = T
 def test_a_started_engine_knows_its_model_and_a_stopped_one_leaves_nothing(run: Run) -> None:
     async def main() -> None:
         harness = Harness()
-        assert await harness.engine.start() == ModelFacts(
-            "fake", frozenset({"en"}), can_translate=False, can_time_words=True
-        )
+        facts = ModelFacts("fake", frozenset({"en"}), can_translate=False, can_time_words=True)
+        assert await harness.engine.start() == {Tier.LIVE: Loaded(facts, FAKE.batch_max, 0)}
         assert len(workers()) == 1
         await harness.engine.stop()
         assert (workers(), engine_threads(), harness.events) == ([], [], [])
@@ -453,7 +452,7 @@ def test_memory_that_runs_out_halves_the_batch_and_loses_nothing(run: Run) -> No
             for number in range(20):
                 harness.engine.submit(job(number))
             await harness.events_when(20)
-            assert harness.engine.status.batch_max == 1
+            assert harness.engine.status.batch_max == {Tier.LIVE: 1}
             assert harness.engine.status.n_out_of_memory == 2
         assert [result.text for result in harness.results] == numbers(0, 20)
 
@@ -522,7 +521,7 @@ def start_error(run: Run, spec: EngineSpec, patience: Patience | None = None) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [asyncio.new_event_loop], indirect=True)
 def test_a_model_that_cannot_be_loaded_is_told_as_the_loader_tells_it(run: Run, tmp_path: Path) -> None:
-    message = start_error(run, EngineSpec(tmp_path / "gone", "cpu", 1, 4))
+    message = start_error(run, EngineSpec({Tier.LIVE: tmp_path / "gone"}, "cpu", 1, 4))
     assert message.startswith(f"{tmp_path / 'gone'} is not a folder; --model takes a folder with")
 
 
@@ -531,8 +530,8 @@ def test_a_model_that_cannot_be_loaded_is_told_as_the_loader_tells_it(run: Run, 
 def test_a_worker_that_dies_while_loading_is_an_error_with_its_exit_code(
     run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    message = start_error(run, EngineSpec(Path("unread"), "cpu", -1, 4))
-    assert "ended while loading the model (exit code 1)" in message
+    message = start_error(run, EngineSpec({Tier.LIVE: Path("unread")}, "cpu", -1, 4))
+    assert "ended while loading its models (exit code 1)" in message
     assert "Traceback" in capfd.readouterr().err
 
 
@@ -559,13 +558,14 @@ def test_a_start_that_is_cancelled_leaves_no_process(run: Run) -> None:
 
 OWNER = """
 import asyncio, multiprocessing, os, sys
+from stream_server.core.messages import Tier
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.supervisor import Patience
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 
 async def main():
-    spec = EngineSpec(model=None, device="cpu", threads=1, batch_max=4)
+    spec = EngineSpec(models={{Tier.LIVE: None}}, device="cpu", threads=1, batch_max=4)
     engine = Engine(spec, Scheduler(4, 4), print, Patience())
     await engine.start()
     (worker,) = multiprocessing.active_children()
