@@ -26,6 +26,7 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {boolean} [words] Whether finals tell when each word was said; where `started.features` has it.
  * @property {boolean | null} [context] Whether finals are read on from those before; null leaves it to the server.
  * @property {Beam | null} [beam] Beam search for finals; where `started.features` has it.
+ * @property {"live" | "files"} [tier] `files` for recordings that nobody waits for.
  * @property {boolean} [trace] Whether finals tell where the time went.
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
@@ -66,10 +67,10 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @typedef {{ type: "resumed", session: string, samples: number, flushes: number, closing: boolean }} Resumed
  * @typedef {{ type: "speech_started", event: number, at: number }} SpeechStarted
  * @typedef {{ type: "partial", source?: string, segment: number, revision: number, start: number,
- *   end: number, text: string, stable: number }} Partial
+ *   end: number, text: string, stable: number, model?: string }} Partial
  * @typedef {{ type: "final", event: number, source?: string, speaker?: string, time?: number,
  *   segment: number, start: number, end: number, text: string, language: string | null,
- *   words?: Word[] | null, utterance_end: boolean }} Final
+ *   words?: Word[] | null, utterance_end: boolean, model?: string }} Final
  * @typedef {{ text: string, start: number, end: number }} Word Joined, the texts of all words are the final's.
  * @typedef {{ type: "flushed", event: number }} Flushed
  * @typedef {{ type: "ack", samples: number }} Ack
@@ -162,6 +163,7 @@ const CLIENT = {
     partials: flag,
     words: flag,
     context: orNull(flag),
+    tier: oneOf("live", "files"),
     trace: flag,
     beam: orNull(beam),
     room: orNull(room),
@@ -202,7 +204,7 @@ const SERVER = {
   },
   resumed: { session: text, samples: count, flushes: count, closing: flag },
   speech_started: { event: count, at: number },
-  partial: { segment: count, revision: count, start: number, end: number, text, stable: count },
+  partial: { segment: count, revision: count, start: number, end: number, text, stable: count, model: maybe(text) },
   final: {
     event: count,
     segment: count,
@@ -212,6 +214,7 @@ const SERVER = {
     language: orNull(text),
     words: maybe(orNull(listOf(record({ text, start: number, end: number })))),
     utterance_end: flag,
+    model: maybe(text),
   },
   flushed: { event: count },
   ack: { samples: count },

@@ -123,7 +123,7 @@ class App:
         self._state = state
         self._files = tls_files(config.tls, state / "certs")
         self._metrics = Metrics()
-        self._decoding = Decoding(config, state, self._take_report, self._metrics, faults)
+        self._faults = faults
         self._stop = asyncio.Event()
         self._exit_code = 0
         self._is_open = False
@@ -238,6 +238,9 @@ class App:
 
     async def _start_models(self) -> Tiers:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
+        self._decoding = Decoding(
+            self._config, self._state, self._take_report, self._metrics, self._audit, self._faults
+        )
         loading = asyncio.create_task(asyncio.to_thread(self._load_vad))
         try:
             tiers = await self._decoding.start()
@@ -326,6 +329,7 @@ class App:
                 self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
             self._hub.tick(now_s)
             self._rooms.tick(now_s)
+            self._decoding.tick(now_s)
             await self._access.tick()
             if self._guest_door is not None:
                 self._guest_door.tick()

@@ -235,6 +235,12 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | None = None
     """The same as ``tiers.live``, for a server with one model."""
     tiers: TiersSection = TiersSection()
+    overload_wait_s: float = 1.0
+    """With ``tiers.fallback``: when the oldest live final has waited longer than this for its text …"""
+    overload_s: float = 5.0
+    """… for so long without a pause, the fallback reads the utterances that begin,"""
+    recovery_s: float = 30.0
+    """until the wait has been less than half of it for so long."""
     fake: bool = False
     """The deterministic engine for tests and gateway benchmarks; it transcribes nothing real."""
     device: str = "auto"
@@ -271,6 +277,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("load_s", self.load_s, 1, 86_400)
         _range("hang_s", self.hang_s, 0.1, 86_400)
         _range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)
+        _range("overload_wait_s", self.overload_wait_s, 0.1, 600)
+        _range("overload_s", self.overload_s, 1, 3_600)
+        _range("recovery_s", self.recovery_s, 1, 86_400)
         _range("restarts", self.restarts, 0, 1_000)
         _range("restarts_within_s", self.restarts_within_s, 1, 86_400)
 

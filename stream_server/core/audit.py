@@ -32,6 +32,8 @@ class AuditAction(StrEnum):
     SESSION_START = "session.start"
     SESSION_END = "session.end"
     MODEL_LOAD = "model.load"
+    MODEL_STEP = "model.step"
+    """Live speech is read by the fallback from here on, or by the live model again."""
     CONFIG_LOAD = "config.load"
     TLS_LOAD = "tls.load"
     """Certificate, authority or revocation list were read, at start or again."""

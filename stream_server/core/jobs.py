@@ -109,6 +109,7 @@ class DecodeJob:
             segment=self.segment,
             revision=self.revision,
             final=self.final,
+            tier=self.tier,
             start=self.start,
             end=self.start + self.n_samples,
             text=text,
@@ -156,6 +157,7 @@ class DecodeResult:
     segment: int
     revision: int
     final: bool
+    tier: Tier
     start: int
     end: int
     """Positions of the window in the session, samples."""

@@ -192,6 +192,8 @@ class Partial:
     text: str
     stable: int
     """Leading code points of ``text``, at a word end, that no later partial of the segment changes."""
+    model: str | None = None
+    """The lighter one that read it; None is the one of ``Started``."""
     hops: Hops | None = field(default=None, compare=False, repr=False)
 
 
@@ -208,6 +210,8 @@ class Final:
     """The speaker paused, or the audio was flushed or finished."""
     words: tuple[Word, ...] | None = None
     """Of the text; None unless the client asked."""
+    model: str | None = None
+    """As in ``Partial``."""
     hops: Hops | None = field(default=None, compare=False, repr=False)
 
 

@@ -67,6 +67,11 @@ class Scheduler:
         """Change that: the engine lowers it while memory is short for the tier's model."""
         self._limits[tier] = batch_max
 
+    @property
+    def finals(self) -> Sequence[DecodeJob]:
+        """The finals that wait, oldest first."""
+        return self._finals
+
     def submit(self, job: DecodeJob) -> None:
         """Queue a job.
 

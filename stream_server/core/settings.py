@@ -55,6 +55,8 @@ class Tiers:
     def __init__(self, facts: Mapping[Tier, ModelFacts]) -> None:
         assert Tier.LIVE in facts, "a server reads live speech"
         self.facts = facts
+        self.is_stepped_down = False
+        """Whether utterances that begin are to be read by the fallback; changed while sessions run."""
 
     def asked(self, start: Start) -> Tier:
         """Which one a client gets: the live one, too, where the tier it asks for has no model of its own."""
@@ -63,6 +65,18 @@ class Tiers:
     def model_of(self, start: Start) -> ModelFacts:
         """Its facts."""
         return self.facts[self.asked(start)]
+
+    def choose(self, start: Start) -> Tier:
+        """Which one reads the utterance that begins."""
+        tier = self.asked(start)
+        is_down = self.is_stepped_down and tier is Tier.LIVE
+        return Tier.FALLBACK if is_down and self._can_stand_in(start) else tier
+
+    def _can_stand_in(self, start: Start) -> bool:
+        """Whether the fallback can do what a client was promised, in any language that may be spoken."""
+        fallback = self.facts[Tier.FALLBACK]
+        reads_all = start.language is not None or fallback.languages >= self.facts[Tier.LIVE].languages
+        return reads_all and fallback.refusal(start) is None
 
 
 @dataclass(frozen=True, slots=True)

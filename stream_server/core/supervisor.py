@@ -23,7 +23,7 @@ it is told what happened and answers with orders for its owner. Rules, each a te
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import assert_never
@@ -196,6 +196,11 @@ class Supervisor:
     def due_s(self) -> float | None:
         """When ``tick`` is to be called next; None while only an event can bring something."""
         return self._due_s
+
+    def longest_wait_s(self, tiers: Collection[Tier], now_s: float) -> float:
+        """For how long the oldest final of these tiers has had no text; 0 if all have theirs."""
+        finals = [*self._scheduler.finals, *(job for job in self._sent if job.final)]
+        return max((now_s - job.hops.submitted_s for job in finals if job.tier in tiers), default=0.0)
 
     # ------------------------------------------------------------ what sessions want
 

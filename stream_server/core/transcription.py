@@ -10,6 +10,7 @@ the engine, and events for the client. Rules:
 3. A partial is asked for when the open segment has grown by ``partial_frames`` and the one before has come
    back, so its cadence follows the engine. Each carries the tokens of the last partial of its segment as a
    draft, which spares the engine work.
+4. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
 from collections import deque
@@ -75,6 +76,7 @@ class Transcription:
         self._finals = FinalQueue()
         wants_context = settings.context if start.context is None else start.context
         self._context = Context() if wants_context and settings.tiers.model_of(start).reads_prompts else None
+        self._tier = settings.tiers.asked(start)
         self._caption = SegmentCaption()
         self._draft: tuple[int, ...] = ()
         self._partial_out: bool = False
@@ -182,6 +184,7 @@ class Transcription:
         for event in events:
             match event:
                 case SpeechOnset():
+                    self._tier = self._settings.tiers.choose(self._start)
                     steps.append(SpeechStarted(event.frame * FRAME_SAMPLES))
                 case SegmentGrew():
                     steps += self._ask_partial(event, now_s)
@@ -225,7 +228,7 @@ class Transcription:
             pcm=self._audio.read(start, end),
             language=self._start.language,
             task=self._start.task,
-            tier=self._settings.tiers.asked(self._start),
+            tier=self._tier,
             hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
             draft=self._draft,
             word_times=final and self._start.words,
@@ -243,8 +246,18 @@ class Transcription:
             return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
         self._draft = result.tokens
         text, stable = self._caption.update(result.text)
-        revision = self._caption.revision
-        return [Partial(result.segment, revision, result.start, result.end, text, stable, result.hops)]
+        return [
+            Partial(
+                segment=result.segment,
+                revision=self._caption.revision,
+                start=result.start,
+                end=result.end,
+                text=text,
+                stable=stable,
+                model=self._stand_in(result),
+                hops=result.hops,
+            )
+        ]
 
     def _deliver(self) -> list[Step]:
         """Finals, in order, and what waited for them."""
@@ -259,6 +272,12 @@ class Transcription:
             text=result.text,
             language=result.language,
             utterance_end=pending.utterance_end,
-            hops=result.hops,
             words=result.words if self._start.words else None,
+            model=self._stand_in(result),
+            hops=result.hops,
         )
+
+    def _stand_in(self, result: DecodeResult) -> str | None:
+        """The name of the model if it is not the one that the client was told of."""
+        tiers = self._settings.tiers
+        return None if result.tier is tiers.asked(self._start) else tiers.facts[result.tier].name

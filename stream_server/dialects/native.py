@@ -202,6 +202,7 @@ def _to_wire(numbered: Numbered, seq: int, trace: Budget | None) -> schema.Serve
                 end=seconds(event.end),
                 text=event.text,
                 stable=event.stable,
+                model=_given(event.model),
                 trace=_trace(trace),
             )
         case Lag():
@@ -240,6 +241,7 @@ def _durable_to_wire(event: Durable, seq: int, number: int, trace: Budget | None
                 language=event.language,
                 words=_words(event.words),
                 utterance_end=event.utterance_end,
+                model=_given(event.model),
                 trace=_trace(trace),
             )
         case Flushed():
@@ -277,6 +279,11 @@ def _words(words: Sequence[Word] | None) -> list[schema.WordObject] | None:
     return [
         schema.WordObject(text=word.text, start=seconds(word.start), end=seconds(word.end)) for word in words
     ]
+
+
+def _given(text: str | None) -> str | msgspec.UnsetType:
+    """Left out where there is none."""
+    return msgspec.UNSET if text is None else text
 
 
 def _trace(budget: Budget | None) -> schema.TraceObject | msgspec.UnsetType:

@@ -196,6 +196,8 @@ class PartialEvent(ServerStruct, frozen=True, kw_only=True, tag="partial"):
     """What it says so far."""
     stable: int
     """Leading Unicode code points of `text`, at a word end, that no later partial of this segment changes."""
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """The lighter model that read it, while the server has too much to do; else left out."""
     trace: TraceObject | msgspec.UnsetType = msgspec.UNSET
     """Where the time went; only when `start` asked for it."""
 
@@ -228,6 +230,8 @@ class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
     """When each word of the text was said; null unless `start` asked for it."""
     utterance_end: bool
     """True when the speaker paused after it; false when running speech was cut."""
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """The lighter model that read it, while the server has too much to do; else left out."""
     trace: TraceObject | msgspec.UnsetType = msgspec.UNSET
     """Where the time went; only when `start` asked for it."""
 

@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -124,6 +124,10 @@ class Engine:
             silent_s=time.monotonic() - self._supervisor.alive_s,
             n_out_of_memory=self._n_out_of_memory_before + self._n_out_of_memory,
         )
+
+    def longest_wait_s(self, tiers: Collection[Tier]) -> float:
+        """See ``Supervisor.longest_wait_s``."""
+        return self._supervisor.longest_wait_s(tiers, time.monotonic())
 
     def submit(self, job: DecodeJob) -> None:
         """Queue a job.

@@ -27,7 +27,8 @@ class EngineSpec:
     access: ModelAccess = NO_ACCESS
     """Whose models it may load, and where the key of sealed ones lies."""
     faults: tuple[Faults, ...] = ()
-    """What goes wrong in the first, second … process; for tests, no configuration reaches it."""
+    """What goes wrong with the live model in the first, second … process; for tests, no configuration reaches
+    it."""
 
 
 @dataclass(frozen=True, slots=True)

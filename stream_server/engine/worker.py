@@ -80,7 +80,7 @@ def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
 def _load(spec: EngineSpec) -> dict[Tier, ThriftyTranscriber]:
     folders = {tier: folder for tier, folder in spec.models.items() if folder is not None}
     fakes = {
-        tier: _equip(FakeTranscriber("fake" if tier is Tier.LIVE else f"fake-{tier}"), spec, gc.collect)
+        tier: _equip(FakeTranscriber("fake" if tier is Tier.LIVE else f"fake-{tier}"), tier, spec, gc.collect)
         for tier in spec.models
         if tier not in folders
     }
@@ -101,14 +101,16 @@ def _load_whispers(spec: EngineSpec, folders: Mapping[Tier, Path]) -> dict[Tier,
     check_room(folders, spec.device, spec.batch_max, spec.access.trust)
     transcribers = {}
     for tier, folder in folders.items():
-        transcriber = _equip(WhisperTranscriber(folder, spec.device, spec.access), spec, _free)
+        transcriber = _equip(WhisperTranscriber(folder, spec.device, spec.access), tier, spec, _free)
         warm_up(transcriber, spec.batch_max)
         transcribers[tier] = transcriber
     return transcribers
 
 
-def _equip(transcriber: "Transcriber", spec: EngineSpec, free: Callable[[], object]) -> ThriftyTranscriber:
-    for faults in spec.faults:
+def _equip(
+    transcriber: "Transcriber", tier: Tier, spec: EngineSpec, free: Callable[[], object]
+) -> ThriftyTranscriber:
+    for faults in spec.faults if tier is Tier.LIVE else ():
         transcriber = FaultyTranscriber(transcriber, faults)
     return ThriftyTranscriber(transcriber, spec.batch_max, free)
 

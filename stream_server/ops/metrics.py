@@ -116,6 +116,15 @@ class Metrics:
         self.engine_out_of_memory = self._gauge(
             "stt_engine_out_of_memory", "Times that the engine ran out of memory"
         )
+        self.stepped_down = self._gauge(
+            "stt_stepped_down", "1 while the fallback reads live speech in place of the live model"
+        )
+        self.steps = Counter(
+            "stt_steps",
+            "Times that live speech went to another model: to the fallback, by reason, or back (recovered)",
+            ["reason"],
+            registry=self.registry,
+        )
         self.engine_canary_s = Gauge(
             "stt_engine_canary_seconds",
             "How long the last check of each tier's model took",

@@ -539,3 +539,20 @@ def test_every_final_of_who_stays_comes_once_with_its_text_or_is_reported(data: 
         story.supervisor.withdraw(SessionId(name))
     assert not story.supervisor._deaths_alone
     assert not story.scheduler._isolated
+
+
+# ---------------------------------------------------------------- what waits
+
+
+def test_a_final_waits_until_it_has_its_text_and_other_tiers_do_not_count() -> None:
+    world = ready()
+    first, second = (replace(job("a", i), hops=Hops(submitted_s=world.now_s + i)) for i in range(2))
+    recording = replace(job("b"), tier=Tier.FILES, hops=Hops(submitted_s=0.0))
+    partial = replace(job("c", final=False), hops=Hops(submitted_s=0.0))
+    world.submit(first, second, recording, partial)
+    now_s = world.now_s + 3.0
+    assert world.supervisor.longest_wait_s([Tier.LIVE], now_s) == 3.0
+    world.answer()
+    assert world.supervisor.longest_wait_s([Tier.LIVE], now_s) == 2.0
+    world.answer()
+    assert world.supervisor.longest_wait_s([Tier.LIVE], now_s) == 0.0

@@ -295,6 +295,8 @@ def _strategies(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[Any
         elif kind == schema.TraceObject | msgspec.UnsetType:
             hops = {name: st.floats(0, 9) for name in schema.TraceObject.__struct_fields__}
             chosen[name] = st.just(msgspec.UNSET) | st.builds(schema.TraceObject, **hops)
+        elif kind == str | msgspec.UnsetType:
+            chosen[name] = st.just(msgspec.UNSET) | st.text()
         elif kind == schema.EndpointingObject | None:
             chosen[name] = st.none() | st.builds(schema.EndpointingObject, preset=st.none() | st.text())
         elif kind == list[schema.WordObject] | None:
