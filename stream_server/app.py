@@ -86,13 +86,16 @@ def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
     )
 
 
-def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
+def run(
+    config: Config, state: Path, on_ready: Callable[[Ready], None], reread: Callable[[], Config] | None = None
+) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         config: Everything that can be set.
         state: Folder with ``certs``.
         on_ready: Called once connections are accepted.
+        reread: See ``App``.
 
     Returns:
         Exit code: 0 after a signal, 70 after the engine was given up.
@@ -106,7 +109,7 @@ def run(config: Config, state: Path, on_ready: Callable[[Ready], None]) -> int:
         freeze_what_is_loaded()
         on_ready(ready)
 
-    return uvloop.run(App(config, state).run(settle))
+    return uvloop.run(App(config, state, reread=reread).run(settle))
 
 
 class App:
@@ -115,11 +118,21 @@ class App:
     Args:
         config: Everything that can be set.
         state: Folder with ``certs``.
+        reread: Reads the configuration again, for models to be replaced while the server runs; None: it does
+            not change, and only what lies in the models' folders can.
         faults: What goes wrong in the engine's first, second … process, for tests.
     """
 
-    def __init__(self, config: Config, state: Path, *, faults: tuple[Faults, ...] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: Path,
+        *,
+        reread: Callable[[], Config] | None = None,
+        faults: tuple[Faults, ...] = (),
+    ) -> None:
         self._config = config
+        self._reread = reread or (lambda: config)
         self._state = state
         self._files = tls_files(config.tls, state / "certs")
         self._metrics = Metrics()
@@ -134,6 +147,11 @@ class App:
     def stop(self) -> None:
         """Ask the server to drain and end. Loop's thread."""
         self._stop.set()
+
+    def reload(self) -> None:
+        """Read certificates, policy and models again, as SIGHUP asks. Loop's thread."""
+        self._access.ask_reload()
+        self._decoding.ask_reload()
 
     def is_ready(self) -> bool:
         """Whether streams are taken: doors open, engine alive, not stopping."""
@@ -239,7 +257,13 @@ class App:
     async def _start_models(self) -> Tiers:
         """Load VAD and Whisper at once; neither is left running if the other fails."""
         self._decoding = Decoding(
-            self._config, self._state, self._take_report, self._metrics, self._audit, self._faults
+            self._config,
+            self._state,
+            self._reread,
+            self._take_report,
+            self._metrics,
+            self._audit,
+            self._faults,
         )
         loading = asyncio.create_task(asyncio.to_thread(self._load_vad))
         try:
@@ -300,14 +324,14 @@ class App:
             with contextlib.suppress(ValueError, RuntimeError):
                 self._loop.add_signal_handler(number, self.stop)
         with contextlib.suppress(ValueError, RuntimeError):
-            self._loop.add_signal_handler(signal.SIGHUP, self._access.ask_reload)
+            self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with contextlib.AsyncExitStack() as stack:
             ops_port = self._config.server.ops_port
             if ops_port:
                 for sock in self._ops_sockets or bind(OPS_HOST, ops_port, port_key="ops_port"):
                     ops = serve_ops(sock, self, self._metrics, self._refresh_metrics)
                     await stack.enter_async_context(await ops)
-            await self._tell_started(tiers)
+            await self._tell_started()
             for listener in self._listeners:
                 listener.start()
             self._is_open = True
@@ -315,7 +339,8 @@ class App:
             guests = [address for listener in self._listeners[1:] for address in listener.addresses]
             names = {tier: facts.name for tier, facts in tiers.facts.items()}
             _log.info("serving", extra=fields(addresses=addresses, guests=guests, models=names))
-            models = {tier: (name, self._decoding.folders[tier]) for tier, name in names.items()}
+            choice = self._decoding.current.choice
+            models = {tier: (name, choice[tier].folder) for tier, name in names.items()}
             on_ready(Ready(addresses, models, self._files, self._access.crl_expires, guests))
             await self._tick_until_stopped()
 
@@ -329,27 +354,18 @@ class App:
                 self._metrics.loop_lag_s.observe(max(0.0, now_s - due_s))
             self._hub.tick(now_s)
             self._rooms.tick(now_s)
-            self._decoding.tick(now_s)
+            await self._decoding.tick(self._hub, now_s)
             await self._access.tick()
             if self._guest_door is not None:
                 self._guest_door.tick()
 
-    async def _tell_started(self, tiers: Tiers) -> None:
+    async def _tell_started(self) -> None:
         """Write down what runs here; without an audit log nobody is served."""
         started = AuditEvent(AuditAction.SERVER_START, Outcome.SUCCESS, detail={"version": __version__})
-        loaded = [
-            AuditEvent(
-                AuditAction.MODEL_LOAD,
-                Outcome.SUCCESS,
-                resource=f"model:{facts.name}",
-                detail={"tier": tier.value},
-            )
-            for tier, facts in tiers.facts.items()
-        ]
         n_rules = len(self._policy.current.rules)
         ruled = AuditEvent(AuditAction.POLICY_LOAD, Outcome.SUCCESS, detail={"rules": n_rules})
         try:
-            for event in (started, *loaded, ruled):
+            for event in (started, *self._decoding.loaded_events(), ruled):
                 await self._audit.secure(event)
         except AuditUnavailable as exc:
             raise ConfigError(f"the audit log cannot be written: {exc}") from exc

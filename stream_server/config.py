@@ -235,6 +235,10 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str | None = None
     """The same as ``tiers.live``, for a server with one model."""
     tiers: TiersSection = TiersSection()
+    allow_downgrade: bool = False
+    """When models are replaced while the server runs: also by an older version of the same."""
+    retire_s: float = 3_600.0
+    """How long sessions may stay with models that were replaced; then they end, their finals first."""
     overload_wait_s: float = 1.0
     """With ``tiers.fallback``: when the oldest live final has waited longer than this for its text …"""
     overload_s: float = 5.0
@@ -277,6 +281,7 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("load_s", self.load_s, 1, 86_400)
         _range("hang_s", self.hang_s, 0.1, 86_400)
         _range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)
+        _range("retire_s", self.retire_s, 0, 604_800)
         _range("overload_wait_s", self.overload_wait_s, 0.1, 600)
         _range("overload_s", self.overload_s, 1, 3_600)
         _range("recovery_s", self.recovery_s, 1, 86_400)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from stream_server.evaluation.result import Measured, Summary
 
 USUAL_GROUPS = ("condition", "voice")
+EXIT_ABOVE = 3
+"""More words are wrong than ``--fail-above`` allows; 1 is what could not be evaluated, 2 wrong usage."""
 VERSIONS = ("openai-whisper", "torch", "jiwer", "silero-vad")
 
 
@@ -107,11 +109,20 @@ def evaluate(
     beam_size: BeamSizeOption = None,
     patience: PatienceOption = None,
     length_penalty: LengthPenaltyOption = None,
+    fail_above: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="WER",
+            help="End with exit code 3 if the word error rate of all recordings is above this, such as 0.1.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Measure how well, how fast and how late a model reads recordings.
 
     Words and characters are compared after Whisper's English normaliser. A recording that cannot be
-    evaluated is named, and the others go on; the exit code is 1 then.
+    evaluated is named, and the others go on; the exit code is 1 then, and 3 for --fail-above.
     """
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     beam = chosen_beam(beam_size, patience, length_penalty)
@@ -131,6 +142,7 @@ def evaluate(
         setting = _setting(path, model_id, mode, groups, beam)
         _show(setting, measured)
         _write_files(setting, measured, problems, json_file, plot)
+        code = exit_code(measured, problems, fail_above)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except asyncio.CancelledError:
@@ -138,7 +150,27 @@ def evaluate(
     except EXPECTED as exc:
         _print_error(errors, str(exc))
         raise typer.Exit(1) from exc
-    raise typer.Exit(1 if problems else 0)
+    if code == EXIT_ABOVE:
+        _print_error(errors, f"more than {fail_above:.1%} of the words are wrong")
+    raise typer.Exit(code)
+
+
+def exit_code(measured: "Sequence[Measured]", problems: Sequence[str], fail_above: float | None) -> int:
+    """1 if something could not be evaluated, ``EXIT_ABOVE`` if more is wrong than allowed, else 0.
+
+    Raises:
+        CommandError: A rate is asked for, and no recording has words to count.
+    """
+    from stream_server.evaluation.result import summarise
+
+    if problems:
+        return 1
+    if fail_above is None:
+        return 0
+    wer = summarise("all", measured).counts.wer if measured else None
+    if wer is None:
+        raise CommandError("--fail-above: no recording has words to compare with")
+    return EXIT_ABOVE if wer > fail_above else 0
 
 
 def measure_wer(path: Path, folder: Path, errors: Console) -> float:

@@ -1,5 +1,7 @@
 """``stream-server serve``: the server, until it is told to stop."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,6 +48,14 @@ def serve(
     device: Annotated[
         str | None, typer.Option(help="auto, cpu or cuda [default: engine.device, auto].")
     ] = None,
+    allow_downgrade: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-downgrade",
+            help="On SIGHUP, also take an older version of a model in use.",
+            show_default=False,
+        ),
+    ] = None,
     sessions_per_identity: Annotated[
         int | None, typer.Option(help="Streams that one certificate may have open [default: 4].")
     ] = None,
@@ -63,13 +73,13 @@ def serve(
 
     Needs certificates in the state folder: make them with `stream-server certs init`, then
     `stream-server certs server NAME` and `stream-server certs client NAME --role source`.
-    Flags win over the configuration file. Exit codes: 0 stopped, 1 wrong configuration, certificates or
-    model, 70 the engine died too often.
+    Flags win over the configuration file. SIGHUP has certificates, policy and models read again. Exit codes:
+    0 stopped, 1 wrong configuration, certificates or model, 70 the engine died too often.
     """
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     flags: dict[str, dict[str, object]] = {
         "server": {"host": host, "port": port, "ops_port": ops_port},
-        "engine": {"model": model, "device": device},
+        "engine": {"model": model, "device": device, "allow_downgrade": allow_downgrade},
         "limits": {
             "sessions_per_identity": sessions_per_identity,
             "connects_per_minute": connects_per_minute,
@@ -77,22 +87,23 @@ def serve(
         "log": {"level": log_level, "format": log_format},
     }
     try:
-        settings = load_config(find_config(config), flags)
+        reread = functools.partial(load_config, find_config(config), flags)
+        settings = reread()
         set_up_logging(settings.log.level, settings.log.format)
         state = state_dir(state_dir_option)
         prepare_state(state)
-        code = _run(settings, state)
+        code = _run(settings, state, reread)
     except (ConfigError, ModelError) as exc:
         errors.print(f"[red]error:[/] {exc}", markup=True)
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
 
 
-def _run(settings: Config, state: Path) -> int:
+def _run(settings: Config, state: Path, reread: Callable[[], Config]) -> int:
     # torch takes seconds to import: only the command that needs it pays.
     with Console(stderr=True).status("loading the models …"):
         from stream_server import app
-    return app.run(settings, state, _show_ready)
+    return app.run(settings, state, _show_ready, reread)
 
 
 def _show_ready(ready: "Ready") -> None:

@@ -32,6 +32,7 @@ class AuditAction(StrEnum):
     SESSION_START = "session.start"
     SESSION_END = "session.end"
     MODEL_LOAD = "model.load"
+    MODEL_UNLOAD = "model.unload"
     MODEL_STEP = "model.step"
     """Live speech is read by the fallback from here on, or by the live model again."""
     CONFIG_LOAD = "config.load"

@@ -14,6 +14,7 @@ before it.
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 import numpy as np
@@ -29,7 +30,7 @@ from stream_server.core.replay import ReplayLog
 from stream_server.core.rooms import Rooms
 from stream_server.core.seats import Owner, Seat, Watcher
 from stream_server.core.session import Session, State
-from stream_server.core.settings import SessionSettings
+from stream_server.core.settings import SessionSettings, Tiers
 from stream_server.errors import (
     InternalError,
     NotSupported,
@@ -340,6 +341,19 @@ class Hub:
         self._closing = ShuttingDown("the server is stopping; connect again")
         for seat in list(self._seats.values()):
             self._attempt(seat, functools.partial(seat.session.end, self._closing, now_s), now_s)
+
+    def use(self, tiers: Tiers) -> None:
+        """Have sessions that are opened from here on read by these models."""
+        self._settings = replace(self._settings, tiers=tiers)
+
+    def n_read_by(self, tiers: Tiers) -> int:
+        """How many sessions these models read."""
+        return sum(seat.session.tiers is tiers for seat in self._seats.values())
+
+    def end_read_by(self, tiers: Tiers, error: StreamError, now_s: float) -> None:
+        """End the sessions that these models read by an error, finals first."""
+        for seat in [seat for seat in self._seats.values() if seat.session.tiers is tiers]:
+            self._attempt(seat, functools.partial(seat.session.end, error, now_s), now_s)
 
     def fail_all(self, error: StreamError, now_s: float) -> None:
         """End every session at once, and refuse new ones."""

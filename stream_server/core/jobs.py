@@ -56,6 +56,8 @@ class DecodeJob:
     Text and not tokens, because the model of the text before may have been another."""
     word_times: bool = False
     """Whether the result is to tell when each word was said; a pass of the decoder more."""
+    generation: int = 0
+    """Of the models, see ``Tiers``; which engine is to read it."""
 
     beam: BeamSearch | None = None
     """How the text is searched for; None takes the likeliest token after the other."""

@@ -45,7 +45,7 @@ from stream_server.core.messages import (
     Transient,
     Warned,
 )
-from stream_server.core.settings import SessionSettings
+from stream_server.core.settings import SessionSettings, Tiers
 from stream_server.core.transcription import Step, Transcription
 from stream_server.errors import (
     BadMessage,
@@ -113,6 +113,11 @@ class Session:
         self._ending_s: float | None = None
 
     # ------------------------------------------------------------ what the owner asks
+
+    @property
+    def tiers(self) -> Tiers:
+        """The models that read it."""
+        return self._settings.tiers
 
     @property
     def has_started(self) -> bool:

@@ -50,11 +50,13 @@ class Tiers:
 
     Args:
         facts: Of each; there is always a live one.
+        generation: Tells these models from those whose place they took while the server ran.
     """
 
-    def __init__(self, facts: Mapping[Tier, ModelFacts]) -> None:
+    def __init__(self, facts: Mapping[Tier, ModelFacts], generation: int = 0) -> None:
         assert Tier.LIVE in facts, "a server reads live speech"
         self.facts = facts
+        self.generation = generation
         self.is_stepped_down = False
         """Whether utterances that begin are to be read by the fallback; changed while sessions run."""
 

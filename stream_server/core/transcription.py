@@ -234,6 +234,7 @@ class Transcription:
             word_times=final and self._start.words,
             # What a partial says is soon replaced: not worth the time of several rows.
             beam=self._start.beam if final else None,
+            generation=self._settings.tiers.generation,
         )
 
     # ------------------------------------------------------------ results

@@ -22,8 +22,8 @@ from stream_server.engine.manifest import (
     read_manifest,
 )
 from stream_server.engine.model import bare_whisper, choose_device
+from stream_server.engine.spec import EngineSpec
 from stream_server.errors import ModelError
-from stream_server.sealing.signing import Trust
 
 FLOAT32_BYTES = 4
 FLOAT16_BYTES = 2
@@ -44,24 +44,22 @@ class Need:
     """Keys and values of one batch; only one model decodes at a time."""
 
 
-def check_room(folders: Mapping[Tier, Path], device: str, batch_max: int, trust: Trust | None) -> None:
+def check_room(folders: Mapping[Tier, Path], spec: EngineSpec) -> None:
     """Check that the models of all tiers fit into memory together.
 
     Args:
         folders: Of each tier.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        batch_max: Most windows decoded at once. On CUDA only one is counted: there a batch that does not fit
-            is decoded in halves, while a host kills processes.
-        trust: As for ``read_manifest``.
+        spec: How they are loaded. On CUDA only one window of a batch is counted: there a batch that does not
+            fit is decoded in halves, while a host kills processes.
 
     Raises:
         ModelError: They do not fit; names each tier and what it takes, and says what to do. Or a manifest
             cannot be read.
     """
-    is_cuda = choose_device(device).type == "cuda"
-    manifests = {tier: read_manifest(folder, trust) for tier, folder in folders.items()}
+    is_cuda = choose_device(spec.device).type == "cuda"
+    manifests = {tier: read_manifest(folder, spec.access.trust) for tier, folder in folders.items()}
     needs = {
-        tier: need_of(folders[tier], manifest, is_cuda=is_cuda, n_rows=1 if is_cuda else batch_max)
+        tier: need_of(folders[tier], manifest, is_cuda=is_cuda, n_rows=1 if is_cuda else spec.batch_max)
         for tier, manifest in manifests.items()
     }
     wanted = bytes_wanted(needs.values(), is_cuda=is_cuda)
@@ -72,9 +70,11 @@ def check_room(folders: Mapping[Tier, Path], device: str, batch_max: int, trust:
         f"{tier} = {manifests[tier].id} {need.weights / GB:.1f} GB" for tier, need in needs.items()
     )
     where = "on the GPU" if is_cuda else "here"
+    where += " beside the models in use, which stay until the last session on them has ended" * spec.is_beside
     raise ModelError(
         f"the models do not fit into memory: {wanted / GB:.1f} GB are needed ({models}, and what a batch "
         f"takes), and {available / GB:.1f} GB are free {where}; "
+        + ("restart the server to load them in their place, " if spec.is_beside else "")
         + ("leave a tier out of [engine.tiers], " if len(needs) > 1 else "")
         + ("take a smaller model" if is_cuda else "take a smaller model, lower engine.batch")
         + ", or give the server more memory"

@@ -26,6 +26,8 @@ class EngineSpec:
     """Most windows decoded at once."""
     access: ModelAccess = NO_ACCESS
     """Whose models it may load, and where the key of sealed ones lies."""
+    is_beside: bool = False
+    """Other models are loaded already and stay for a while, by another process."""
     faults: tuple[Faults, ...] = ()
     """What goes wrong with the live model in the first, second … process; for tests, no configuration reaches
     it."""

@@ -98,7 +98,7 @@ def _load_whispers(spec: EngineSpec, folders: Mapping[Tier, Path]) -> dict[Tier,
     from stream_server.engine.transcriber import WhisperTranscriber, warm_up
 
     set_torch_threads(spec.threads)
-    check_room(folders, spec.device, spec.batch_max, spec.access.trust)
+    check_room(folders, spec)
     transcribers = {}
     for tier, folder in folders.items():
         transcriber = _equip(WhisperTranscriber(folder, spec.device, spec.access), tier, spec, _free)

@@ -116,6 +116,9 @@ class Metrics:
         self.engine_out_of_memory = self._gauge(
             "stt_engine_out_of_memory", "Times that the engine ran out of memory"
         )
+        self.retired_sessions = self._gauge(
+            "stt_retired_sessions", "Sessions that still use models which others have replaced"
+        )
         self.stepped_down = self._gauge(
             "stt_stepped_down", "1 while the fallback reads live speech in place of the live model"
         )

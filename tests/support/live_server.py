@@ -21,7 +21,7 @@ from pki import ClientPair, Pki
 
 from certs.tls import client_context
 from stream_server.app import App, Ready
-from stream_server.config import load_config
+from stream_server.config import Config, load_config
 from stream_server.engine.fake import silence
 from stream_server.engine.faults import Faults
 
@@ -44,7 +44,10 @@ class LiveServer:
         # One server writes one audit log, and tests run several servers of one state.
         merged["audit"] = {"folder": str(state / f"audit-{next(_n_servers)}"), **flags.get("audit", {})}
         merged["limits"] = {**GENEROUS, **flags.get("limits", {})}
+        self._flags = merged
         self.config = load_config(None, merged)
+        self.reread: Callable[[], Config] = lambda: self.config
+        """How the server reads its configuration again."""
         self._state = state
         self._faults = faults
         self._ready = threading.Event()
@@ -62,7 +65,7 @@ class LiveServer:
 
     async def _serve(self) -> int:
         self.loop = asyncio.get_running_loop()
-        self.app = App(self.config, self._state, faults=self._faults)
+        self.app = App(self.config, self._state, reread=lambda: self.reread(), faults=self._faults)
         return await self.app.run(self._note_ready)
 
     def _note_ready(self, ready: Ready) -> None:
@@ -90,7 +93,13 @@ class LiveServer:
             raise self.error
         return self.exit_code
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    def reload(self, **engine: object) -> None:
+        """Change the section ``engine`` of its configuration, and have it read again as by SIGHUP."""
+        changed = {**self._flags, "engine": {**self._flags["engine"], **engine}}
+        self.reread = lambda: load_config(None, changed)
+        self.loop.call_soon_threadsafe(self.app.reload)
+
+    async def until(self, condition: Callable[[], bool], within_s: float = 20) -> None:
         """Wait for something to become true, looked at on the server's loop."""
 
         async def watch() -> None:
@@ -98,7 +107,7 @@ class LiveServer:
                 await asyncio.sleep(0.001)
 
         future = asyncio.run_coroutine_threadsafe(watch(), self.loop)
-        await asyncio.wait_for(asyncio.wrap_future(future), 20)
+        await asyncio.wait_for(asyncio.wrap_future(future), within_s)
 
     @property
     def worker(self) -> BaseProcess:

@@ -11,7 +11,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from stream_server.cli.demo import Place
-from stream_server.cli.evaluate import evaluate
+from stream_server.cli.evaluate import EXIT_ABOVE, CommandError, evaluate, exit_code
 from stream_server.cli.evaluate_run import Heading, Outcome, measure_offline, measure_streamed
 from stream_server.client.latency import Utterance
 from stream_server.core.jobs import Batch, DecodeResult
@@ -314,3 +314,27 @@ def test_bad_recordings_are_named_and_the_rest_goes_on(
     assert "untold.wav: the manifest has no reference" in result.stderr
     assert "broken.wav: not a recording that can be read" in result.stderr
     assert "02.flac" in result.stdout
+
+
+HALF_WRONG = Measured("a.wav", {}, "one two", "one too", Counts(2, 1, 7, 1), audio_s=1.0, spent_s=0.1)
+SILENT = Measured("b.wav", {}, "", "", Counts(), audio_s=1.0, spent_s=0.1, speech=False)
+
+
+@pytest.mark.parametrize(
+    ("measured", "problems", "fail_above", "code"),
+    [
+        ([HALF_WRONG], [], None, 0),
+        ([HALF_WRONG], [], 0.5, 0),
+        ([HALF_WRONG], [], 0.49, EXIT_ABOVE),
+        ([HALF_WRONG, SILENT], ["c.wav: no such file"], 0.49, 1),
+    ],
+)
+def test_the_exit_code_tells_whether_more_is_wrong_than_allowed(
+    measured: list[Measured], problems: list[str], fail_above: float | None, code: int
+) -> None:
+    assert exit_code(measured, problems, fail_above) == code
+
+
+def test_a_rate_that_cannot_be_told_is_not_held_to_be_good() -> None:
+    with pytest.raises(CommandError, match="no recording has words"):
+        exit_code([SILENT], [], 0.5)

@@ -18,6 +18,7 @@ from stream_server.engine.room import (
     need_of,
     weight_bytes,
 )
+from stream_server.engine.spec import EngineSpec
 from stream_server.engine.transcriber import WhisperTranscriber
 from stream_server.errors import ModelError
 
@@ -66,9 +67,13 @@ def wanted(folders: dict[Tier, Path]) -> int:
     return bytes_wanted(needs, is_cuda=False)
 
 
+def spec_of(folders: dict[Tier, Path], *, is_beside: bool = False) -> EngineSpec:
+    return EngineSpec(folders, "cpu", 1, 8, is_beside=is_beside)
+
+
 def test_models_that_just_fit_are_let_in(pair: dict[Tier, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "host_bytes_available", lambda: wanted(pair))
-    check_room(pair, "cpu", 8, None)
+    check_room(pair, spec_of(pair))
 
 
 def test_models_that_do_not_fit_are_named_with_what_to_do(
@@ -76,10 +81,19 @@ def test_models_that_do_not_fit_are_named_with_what_to_do(
 ) -> None:
     monkeypatch.setattr(room, "host_bytes_available", lambda: wanted(pair) - 1)
     with pytest.raises(ModelError) as error:
-        check_room(pair, "cpu", 8, None)
+        check_room(pair, spec_of(pair))
     message = str(error.value)
     for hint in ("live = small 0.0 GB", "files = large", "are free here", "leave a tier out", "engine.batch"):
         assert hint in message
+
+
+def test_models_that_are_to_replace_others_can_be_loaded_by_a_restart(
+    pair: dict[Tier, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "host_bytes_available", lambda: 0)
+    with pytest.raises(ModelError, match="restart the server to load them in their place") as error:
+        check_room(pair, spec_of(pair, is_beside=True))
+    assert "beside the models in use" in str(error.value)
 
 
 def test_one_model_that_does_not_fit_has_no_tier_to_leave_out(
@@ -87,7 +101,7 @@ def test_one_model_that_does_not_fit_has_no_tier_to_leave_out(
 ) -> None:
     monkeypatch.setattr(room, "host_bytes_available", lambda: 0)
     with pytest.raises(ModelError, match="take a smaller model") as error:
-        check_room({Tier.LIVE: pair[Tier.LIVE]}, "cpu", 8, None)
+        check_room({Tier.LIVE: pair[Tier.LIVE]}, spec_of(pair))
     assert "leave a tier out" not in str(error.value)
 
 
