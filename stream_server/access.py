@@ -34,6 +34,13 @@ _log = logging.getLogger(__name__)
 _MIB = 1024 * 1024
 
 
+def audit_folders(config: Config, state: Path) -> tuple[Path, Path | None]:
+    """Where the audit log lies, and the second place of its checkpoints, if there is one."""
+    section = config.audit
+    folder = Path(section.folder) if section.folder else state / "audit"
+    return folder, Path(section.checkpoint_folder) if section.checkpoint_folder else None
+
+
 def open_audit(config: Config, state: Path, metrics: Metrics) -> AuditLog:
     """Open the audit log; its owner must close it.
 
@@ -41,8 +48,7 @@ def open_audit(config: Config, state: Path, metrics: Metrics) -> AuditLog:
         ConfigError: It cannot be written, or was edited; says what to do.
     """
     section = config.audit
-    folder = Path(section.folder) if section.folder else state / "audit"
-    copies = Path(section.checkpoint_folder) if section.checkpoint_folder else None
+    folder, copies = audit_folders(config, state)
     settings = AuditSettings(file_bytes_max=section.file_mib * _MIB, keep_days=section.keep_days)
     try:
         return AuditLog(

@@ -252,6 +252,7 @@ async function showWho() {
   byId("who-identity").textContent = who.identity;
   byId("who-rights").textContent = who.rights.join(", ") || "do nothing here";
   byId("who-expires").textContent = new Date(who.expires).toLocaleDateString(undefined, { dateStyle: "long" });
+  byId("who-admin").hidden = !who.rights.includes("administer");
   byId("who").hidden = false;
   speaker.placeholder = name;
   if (!who.rights.includes("stream")) {

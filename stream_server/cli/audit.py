@@ -18,9 +18,10 @@ from rich.table import Table
 from stream_server.config import state_dir
 from stream_server.records.export import csv_lines, ocsf_lines
 from stream_server.records.folder import AuditFolder, FolderError, read_public_key
-from stream_server.records.line import Entry, LineError, decode
-from stream_server.records.report import Counted, Report, make_report
-from stream_server.records.verify import Integrity, Verdict, verify
+from stream_server.records.line import LineError
+from stream_server.records.report import Counted, Report
+from stream_server.records.summary import entries, summarise, verify_in_use
+from stream_server.records.verify import Integrity, Verdict
 
 app = typer.Typer(
     help="Check the audit log, sum it up, hand it to other systems.",
@@ -74,7 +75,7 @@ def verify_command(
     folder = _folder(state)
     with _one_line_errors():
         second = AuditFolder(checkpoints) if checkpoints else None
-        verdict = verify(folder, second, read_public_key(key) if key else None)
+        verdict = verify_in_use(folder, second, read_public_key(key) if key else None)
     if as_json:
         typer.echo(msgspec.json.encode(verdict).decode())
     else:
@@ -88,15 +89,14 @@ def report(state: StateDir = None, hours: Hours = 24, as_json: Json = False) -> 
     folder = _folder(state)
     until = datetime.now(UTC)
     with _one_line_errors():
-        summary = make_report(_entries(folder), until - timedelta(hours=hours), until)
-        verdict = verify(folder)
+        summary = summarise(folder, None, hours, until)
     if as_json:
-        typer.echo(msgspec.json.encode({"report": summary, "integrity": verdict}).decode())
+        typer.echo(msgspec.json.encode(summary).decode())
     else:
-        _show_report(summary)
-        _show_verdict(verdict, folder)
-    if verdict.integrity is not Integrity.INTACT:
-        raise typer.Exit(verdict.integrity.value)
+        _show_report(summary.report)
+        _show_verdict(summary.integrity, folder)
+    if summary.integrity.integrity is not Integrity.INTACT:
+        raise typer.Exit(summary.integrity.integrity.value)
 
 
 @app.command()
@@ -111,7 +111,7 @@ def export(
     since = datetime.now(UTC) - timedelta(hours=hours) if hours else datetime.min.replace(tzinfo=UTC)
     write = ocsf_lines if form is ExportFormat.OCSF else csv_lines
     with _one_line_errors():
-        for text in write(entry for entry in _entries(_folder(state)) if entry.time >= since):
+        for text in write(entry for entry in entries(_folder(state), since) if entry.time >= since):
             sys.stdout.write(text)
 
 
@@ -124,12 +124,6 @@ def key(state: StateDir = None) -> None:
 
 def _folder(state: Path | None) -> AuditFolder:
     return AuditFolder(state_dir(state) / "audit")
-
-
-def _entries(folder: AuditFolder) -> Iterator[Entry]:
-    for number in folder.numbers():
-        for line in folder.lines(number):
-            yield decode(line)
 
 
 @contextmanager
@@ -162,7 +156,8 @@ def _show_report(summary: Report) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{summary.since} to {summary.until}[/]")
     console.print(
-        f"{summary.n_entries} entries, {summary.sessions} sessions ended, {summary.audio_s} s of audio"
+        f"{summary.n_entries} entries, {summary.admitted} requests admitted, {summary.turned_away} turned "
+        f"away, {summary.sessions} sessions ended, {summary.audio_s} s of audio"
     )
     for title, counted in (
         ("outcomes", summary.outcomes),

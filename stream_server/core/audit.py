@@ -38,6 +38,8 @@ class AuditAction(StrEnum):
     KEY_ROTATE = "key.rotate"
     """Another key signs from here on."""
     POLICY_LOAD = "policy.load"
+    REPORT_READ = "report.read"
+    """Somebody read what this log comes to."""
     SERVER_START = "server.start"
     SERVER_STOP = "server.stop"
     LOG_RECOVER = "audit.recover"

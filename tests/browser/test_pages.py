@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from accessibility import violations
 from devtools import SCREENSHOTS, ChromiumPage, Open, Page, firefox, found, temporary_home
 from live_server import LiveServer, live_server
 from pki import Pki
@@ -14,10 +15,8 @@ from typer.testing import CliRunner
 
 from stream_server.cli import app
 from stream_server.engine.fake import numbered_speech, numbers_in, silence
-from stream_server.transport.pages import FOLDER
 
 PASSPHRASE = "only-for-tests-1234"
-AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +86,6 @@ def test_captions_are_saved_as_text_and_subtitles(page: ChromiumPage) -> None:
 
 
 # ---------------------------------------------------------------- for everybody
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong, each with its first element."""
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed: npm ci in client_js, or make test-browser")
-    page.evaluate(f"(() => {{ {AXE.read_text()} }})()")
-    found_wrong = page.evaluate(
-        "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>"
-        " violations.map(({ id, nodes }) => id + ': ' + nodes[0].html + nodes[0].failureSummary))"
-    )
-    return list(found_wrong)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
