@@ -13,7 +13,7 @@ from pathlib import Path
 
 from certs.live import FileWatch, LiveCredentials, TlsFiles
 from certs.tls import TlsConfigError, guest_context
-from stream_server.config import Config
+from stream_server.config import Config, audit_folders
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.networks import contains
 from stream_server.core.policy import PolicyInForce
@@ -32,13 +32,6 @@ from stream_server.transport.tls import SwappableContext
 _log = logging.getLogger(__name__)
 
 _MIB = 1024 * 1024
-
-
-def audit_folders(config: Config, state: Path) -> tuple[Path, Path | None]:
-    """Where the audit log lies, and the second place of its checkpoints, if there is one."""
-    section = config.audit
-    folder = Path(section.folder) if section.folder else state / "audit"
-    return folder, Path(section.checkpoint_folder) if section.checkpoint_folder else None
 
 
 def open_audit(config: Config, state: Path, metrics: Metrics) -> AuditLog:

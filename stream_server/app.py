@@ -21,8 +21,8 @@ import uvloop
 
 from certs.live import TlsFiles
 from stream_server import __version__
-from stream_server.access import Access, audit_folders, open_audit
-from stream_server.config import Config, TlsSection
+from stream_server.access import Access, open_audit
+from stream_server.config import Config, TlsSection, audit_folders
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult

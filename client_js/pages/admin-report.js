@@ -39,7 +39,10 @@ import { isObject } from "../wire.js";
  * @property {boolean} has_second_place
  * @property {string | null} problem
  *
- * @typedef {{ report: Report, integrity: Integrity }} Summary
+ * @typedef {object} Summary
+ * @property {Report} report
+ * @property {Integrity} integrity
+ * @property {Integrity | null} commands Of the log of commands, where there is one.
  *
  * @typedef {object} Verdict Whether the log can be believed.
  * @property {"good" | "warning" | "bad"} kind
@@ -57,11 +60,7 @@ import { isObject } from "../wire.js";
 const INTACT = 0;
 
 /** @type {Record<number, string>} */
-const FAULTS = {
-  2: "The audit log was edited.",
-  3: "The audit log is shorter than it was.",
-  4: "The audit log cannot be read.",
-};
+const FAULTS = { 2: "was edited", 3: "is shorter than it was", 4: "cannot be read" };
 
 /** @type {Record<string, string>} */
 const REASONS = {
@@ -109,6 +108,7 @@ const RULES = {
     advice: "Copies of one key may be about. Revoke it and issue another, if its owner was not travelling.",
   },
   "many failures": { advice: "A device that is set up wrongly, or somebody who tries doors." },
+  "a command did not say how it ended": { advice: "It was killed, or could not write its last entry. Ask who ran it." },
   "the clock went back": { advice: "Times before and after do not compare. Check the machine’s clock." },
   "the server ended without saying so": { advice: "A crash, a loss of power, or a kill. Its own log may tell more." },
   "certificate seen for the first time": { advice: "Is each of them one that you issued?", isNotice: true },
@@ -125,20 +125,15 @@ export function isSummary(value) {
   );
 }
 
-/** @type {(integrity: Integrity) => Verdict} */
-export function verdictOf({ integrity, n_entries, n_checkpoints, n_uncovered, has_second_place, problem }) {
-  if (integrity !== INTACT) {
-    const before = `${count(n_entries, "entry", "entries")} before that ${n_entries === 1 ? "is" : "are"} in order.`;
-    return {
-      kind: "bad",
-      title: FAULTS[integrity] ?? "The audit log is not in order.",
-      detail: `${sentence(problem ?? "Nothing more is known")} ${before}`,
-      command: "stream-server audit verify",
-    };
-  }
+/** @type {(integrity: Integrity, commands: Integrity | null) => Verdict} */
+export function verdictOf(integrity, commands) {
+  if (integrity.integrity !== INTACT) return faultOf("The audit log", integrity);
+  if (commands !== null && commands.integrity !== INTACT) return faultOf("The audit log of commands", commands);
+  const { n_entries, n_checkpoints, n_uncovered, has_second_place } = integrity;
   const figures =
     `${count(n_entries, "entry", "entries")} in order, ${count(n_checkpoints, "signed checkpoint")}, ` +
-    `${n_uncovered} waiting for a signature.`;
+    `${n_uncovered} waiting for a signature` +
+    (commands === null ? "." : `; of commands on the machine ${count(commands.n_entries, "entry", "entries")}.`);
   if (has_second_place) {
     return { kind: "good", title: "The audit log is intact.", detail: `${figures} Compared with the copies kept elsewhere.`, command: null };
   }
@@ -147,6 +142,17 @@ export function verdictOf({ integrity, n_entries, n_checkpoints, n_uncovered, ha
     title: "The audit log is intact, as far as this machine can tell.",
     detail: `${figures} There are no copies of the checkpoints elsewhere, so an old copy of the whole log would pass too: set audit.checkpoint_folder.`,
     command: null,
+  };
+}
+
+/** @type {(what: string, integrity: Integrity) => Verdict} */
+function faultOf(what, { integrity, n_entries, problem }) {
+  const before = `${count(n_entries, "entry", "entries")} before that ${n_entries === 1 ? "is" : "are"} in order.`;
+  return {
+    kind: "bad",
+    title: `${what} ${FAULTS[integrity] ?? "is not in order"}.`,
+    detail: `${sentence(problem ?? "Nothing more is known")} ${before}`,
+    command: "stream-server audit verify",
   };
 }
 

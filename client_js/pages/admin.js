@@ -99,10 +99,10 @@ function say(state, words) {
 // ------------------------------------------------------------------ the report
 
 /** @param {import("./admin-report.js").Summary} shown */
-function show({ report, integrity }) {
+function show({ report, integrity, commands }) {
   const [since, until] = [new Date(report.since), new Date(report.until)];
   byId("period").textContent = `${moment(since)} – ${moment(until)}, ${count(report.n_entries, "entry", "entries")} of the audit log`;
-  showVerdict(integrity);
+  showVerdict(verdictOf(integrity, commands));
   showTiles(report);
   showHours(report.by_hour);
   showSuspicions(report.suspicions);
@@ -117,9 +117,8 @@ function show({ report, integrity }) {
   byId("report").hidden = false;
 }
 
-/** @param {import("./admin-report.js").Integrity} integrity */
-function showVerdict(integrity) {
-  const { kind, title, detail, command } = verdictOf(integrity);
+/** @param {import("./admin-report.js").Verdict} verdict */
+function showVerdict({ kind, title, detail, command }) {
   byId("verdict").dataset.kind = kind;
   byId("verdict-title").textContent = title;
   byId("verdict-detail").textContent = detail;

@@ -8,21 +8,29 @@ import { count, daysUntil, deniedOf, durationOf, groupsOf, isSummary, plain, rea
 const INTACT = { integrity: 0, n_entries: 1200, n_checkpoints: 1, n_uncovered: 7, has_second_place: true, problem: null };
 
 test("a log that agrees with its copies is good, one without copies is only as good as this machine", () => {
-  assert.equal(verdictOf(INTACT).kind, "good");
-  assert.match(verdictOf(INTACT).detail, /^1,200 entries in order, 1 signed checkpoint, 7 waiting/);
-  const alone = verdictOf({ ...INTACT, has_second_place: false });
+  assert.equal(verdictOf(INTACT, null).kind, "good");
+  assert.match(verdictOf(INTACT, null).detail, /^1,200 entries in order, 1 signed checkpoint, 7 waiting/);
+  const alone = verdictOf({ ...INTACT, has_second_place: false }, null);
   assert.equal(alone.kind, "warning");
   assert.match(alone.detail, /audit\.checkpoint_folder/);
 });
 
 test("a log that is not in order says what is wrong and what to run", () => {
-  const edited = verdictOf({ ...INTACT, integrity: 2, n_entries: 1, problem: "file 000001, entry 1: it does not follow" });
+  const edited = verdictOf({ ...INTACT, integrity: 2, n_entries: 1, problem: "file 000001, entry 1: it does not follow" }, null);
   assert.deepEqual(
     [edited.kind, edited.title, edited.command],
     ["bad", "The audit log was edited.", "stream-server audit verify"],
   );
   assert.equal(edited.detail, "File 000001, entry 1: it does not follow. 1 entry before that is in order.");
-  assert.equal(verdictOf({ ...INTACT, integrity: 99 }).kind, "bad");
+  assert.equal(verdictOf({ ...INTACT, integrity: 99 }, null).kind, "bad");
+});
+
+test("the log of commands counts too", () => {
+  const both = verdictOf(INTACT, { ...INTACT, n_entries: 12 });
+  assert.equal(both.kind, "good");
+  assert.match(both.detail, /of commands on the machine 12 entries\./);
+  const cut = verdictOf(INTACT, { ...INTACT, integrity: 3 });
+  assert.deepEqual([cut.kind, cut.title], ["bad", "The audit log of commands is shorter than it was."]);
 });
 
 test("suspicions stand in groups, the gravest first, harmless ones last", () => {

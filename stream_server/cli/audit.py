@@ -16,11 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from stream_server.config import state_dir
+from stream_server.records.command_log import commands_in
 from stream_server.records.export import csv_lines, ocsf_lines
 from stream_server.records.folder import AuditFolder, FolderError, read_public_key
 from stream_server.records.line import LineError
 from stream_server.records.report import Counted, Report
-from stream_server.records.summary import entries, summarise, verify_in_use
+from stream_server.records.summary import entries, summarise, verify_commands, verify_in_use
 from stream_server.records.verify import Integrity, Verdict
 
 app = typer.Typer(
@@ -67,7 +68,7 @@ def verify_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every line, checkpoint and key of the log.
+    """Check every line, checkpoint and key of the log, and of that of the commands run on this machine.
 
     An old copy of the log in the place of the new one shows only with --checkpoints, a wholly new log only
     with --key. Exit codes: 0 intact, 2 edited, 3 shorter than it was, 4 unreadable.
@@ -76,11 +77,12 @@ def verify_command(
     with _one_line_errors():
         second = AuditFolder(checkpoints) if checkpoints else None
         verdict = verify_in_use(folder, second, read_public_key(key) if key else None)
+        commands = verify_commands(folder, second)
     if as_json:
-        typer.echo(msgspec.json.encode(verdict).decode())
+        typer.echo(msgspec.json.encode({**msgspec.to_builtins(verdict), "commands": commands}).decode())
     else:
-        _show_verdict(verdict, folder)
-    raise typer.Exit(verdict.integrity.value)
+        _show_verdicts(verdict, commands, folder)
+    raise typer.Exit(_worse(verdict, commands).value)
 
 
 @app.command()
@@ -94,9 +96,9 @@ def report(state: StateDir = None, hours: Hours = 24, as_json: Json = False) -> 
         typer.echo(msgspec.json.encode(summary).decode())
     else:
         _show_report(summary.report)
-        _show_verdict(summary.integrity, folder)
-    if summary.integrity.integrity is not Integrity.INTACT:
-        raise typer.Exit(summary.integrity.integrity.value)
+        _show_verdicts(summary.integrity, summary.commands, folder)
+    if (worse := _worse(summary.integrity, summary.commands)) is not Integrity.INTACT:
+        raise typer.Exit(worse.value)
 
 
 @app.command()
@@ -133,6 +135,20 @@ def _one_line_errors() -> Iterator[None]:
     except (FolderError, LineError) as exc:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {exc}")
         raise typer.Exit(Integrity.UNREADABLE.value) from exc
+
+
+def _worse(verdict: Verdict, commands: Verdict | None) -> Integrity:
+    """The fault of the server's log, or else that of the log of commands."""
+    if commands is None or verdict.integrity is not Integrity.INTACT:
+        return verdict.integrity
+    return commands.integrity
+
+
+def _show_verdicts(verdict: Verdict, commands: Verdict | None, folder: AuditFolder) -> None:
+    _show_verdict(verdict, folder)
+    if commands is not None:
+        typer.echo("and of the commands run on this machine:")
+        _show_verdict(commands, commands_in(folder))
 
 
 def _show_verdict(verdict: Verdict, folder: AuditFolder) -> None:

@@ -20,6 +20,8 @@ FAILURES_WITHIN = timedelta(minutes=5)
 ADDRESSES = 3
 ADDRESSES_WITHIN = timedelta(minutes=10)
 EXPIRES_WITHIN = timedelta(days=30)
+COMMAND_TAKES = timedelta(hours=6)
+"""Longer than a command is at work; the largest download is one."""
 CLOCK_STEP = timedelta(seconds=5)
 SUSPICIONS_MAX = 200
 """Of a kind; a report is read by a person."""
@@ -112,6 +114,7 @@ def make_report(entries: Iterable[Entry], since: datetime, until: datetime) -> R
         suspect.follow(entry, is_within=is_within)
         if is_within:
             summary.add(entry)
+    suspect.finish(since, until)
     return summary.report(suspect.found)
 
 
@@ -226,17 +229,40 @@ class _Suspicions:
         self._addresses: OrderedDict[str, dict[str, datetime]] = OrderedDict()
         """When a certificate was last shown from where, by serial."""
         self._serials: OrderedDict[str, None] = OrderedDict()
+        self._begun: OrderedDict[str, Entry] = OrderedDict()
+        """Commands that have not said how they ended, by their session."""
         self._before: Entry | None = None
         self._is_running = False
         self._told: Counter[str] = Counter()
 
     def follow(self, entry: Entry, *, is_within: bool) -> None:
         found = [*self._access(entry), *self._time(entry), *self._running(entry)]
+        self._follow_command(entry)
         self._before = entry
         for rule, detail in found:
-            if is_within and self._told[rule] < SUSPICIONS_MAX:
-                self._told[rule] += 1
-                self.found.append(Suspicion(rule, entry.ts, detail))
+            if is_within:
+                self._tell(rule, entry.ts, detail)
+
+    def finish(self, since: datetime, until: datetime) -> None:
+        """Tell of commands that began within the period and should have ended."""
+        for entry in self._begun.values():
+            if since <= entry.time < until - COMMAND_TAKES:
+                who = entry.actor.id if entry.actor else "somebody"
+                told = f"{who}: {entry.detail.get('action')} {entry.object}"
+                self._tell("a command did not say how it ended", entry.ts, told)
+
+    def _tell(self, rule: str, ts: str, detail: str) -> None:
+        if self._told[rule] < SUSPICIONS_MAX:
+            self._told[rule] += 1
+            self.found.append(Suspicion(rule, ts, detail))
+
+    def _follow_command(self, entry: Entry) -> None:
+        if entry.session is None:
+            return
+        if entry.action == AuditAction.COMMAND_BEGIN:
+            _latest(self._begun, entry.session, entry, KINDS_MAX)
+        else:
+            self._begun.pop(entry.session, None)
 
     def _access(self, entry: Entry) -> Iterable[tuple[str, str]]:
         if _action(entry) not in _ACCESS:

@@ -190,3 +190,22 @@ def test_only_the_soonest_ends_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
         for i in range(20, 0, -1)
     ]
     assert [expiring.identity[-2:] for expiring in report_of(events).expiring] == ["01", "02", "03"]
+
+
+def test_a_command_that_did_not_say_how_it_ended_is_suspicious() -> None:
+    operator = Actor("user:anna", "", "")
+
+    def command(action: AuditAction, session: str) -> AuditEvent:
+        detail: dict[str, str | int] = {"action": "model.remove"}
+        return AuditEvent(action, Outcome.SUCCESS, operator, None, "model:a", None, session, detail)
+
+    events = [
+        (-1, command(AuditAction.COMMAND_BEGIN, "before")),
+        (0, command(AuditAction.COMMAND_BEGIN, "whole")),
+        (1, command(AuditAction.MODEL_REMOVE, "whole")),
+        (2, command(AuditAction.COMMAND_BEGIN, "killed")),
+        (86_000, command(AuditAction.COMMAND_BEGIN, "at work")),
+    ]
+    [found] = report_of(events).suspicions
+    assert found.rule == "a command did not say how it ended"
+    assert found.detail == "user:anna: model.remove model:a"
