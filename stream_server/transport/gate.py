@@ -158,10 +158,10 @@ class Gate:
             return decision
         _log.warning(
             "request_refused",
-            extra=fields(reason=decision.code, status=decision.status.value, address=address),
+            extra=fields(reason=decision.reason, status=decision.status.value, address=address),
         )
         who = actor_of(identity) if isinstance(identity, Identity) else None
-        self._auditor.record(request_refused(who, address, resource_of(path, PATHS), decision.code))
+        self._auditor.record(request_refused(who, address, resource_of(path, PATHS), decision.reason))
         self._metrics.refused.labels(reason=decision.code).inc()
         if path == ADMIN_PATH and self._pages is not None and decision.status is HTTPStatus.FORBIDDEN:
             return shown(request, self._pages.refusal())
@@ -180,7 +180,7 @@ class Gate:
         if problem := self._problem(request, path, room):
             return problem
         if isinstance(identity, IdentityError):
-            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity))
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity), problem=identity.code)
         if not contains(self._policy.current.rule_for(identity.path).networks, address):
             message = "this certificate may not be used from this address; the policy names its networks"
             return Refusal(HTTPStatus.FORBIDDEN, "address_not_allowed", message)

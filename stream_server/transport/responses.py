@@ -62,6 +62,13 @@ class Refusal:
     """The method, where that was wrong."""
     actor: Actor | None = None
     """Whom the audit log is to name, where the request does not tell by a certificate."""
+    problem: str | None = None
+    """A code that says more than ``code``, for the operator only."""
+
+    @property
+    def reason(self) -> str:
+        """For logs."""
+        return self.problem or self.code
 
 
 @dataclass(frozen=True, slots=True)
