@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test cov demo serve demo-model parity \
+.PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test testssl cov demo serve demo-model parity \
   nonspeech audit-edits clean
 
 help: ## list the commands
@@ -55,6 +55,9 @@ bundle-test: $(VENV)/.dev ## make the archive for offline installation, install 
 
 egress: $(VENV)/.dev ## run the demo in a network without a way out, and in one that counts: 0 packets
 	@$(BIN)/python -m pytest -q -s tests/endurance/egress.py
+
+testssl: $(VENV)/.dev ## scan a running server with testssl.sh: TLS 1.3 only, no resumption; minutes
+	@$(BIN)/python -m pytest -q -s tests/endurance/tls_scan.py
 
 cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest -m "not browser" && $(BIN)/coverage report --skip-covered --show-missing

@@ -1,15 +1,17 @@
 """The certificate commands: ``python -m certs``, and a part of ``stream-server``.
 
-A program that embeds ``app`` may put a ``CertsFolder`` into its context (``ctx.obj``) to choose the folder
-that is used when ``--dir`` is not given. Expected trouble is one line on standard error and exit status 1.
+A program that embeds ``app`` may put a ``CertsFolder`` into a context (``ctx.obj``) to choose the folder that
+is used when ``--dir`` is not given, and a ``Recorder`` to be told of every change. Expected trouble is one
+line on standard error and exit status 1.
 """
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +27,8 @@ from certs.tls import TlsConfigError, crl_expiry
 
 PASSPHRASE_VARIABLE = "STREAM_SERVER_P12_PASSPHRASE"  # noqa: S105 - the name of the variable, not a secret
 _DAYS_MAX = 36500
+_TOLD = 50
+"""Serial numbers that are recorded of one revocation."""
 
 app = typer.Typer(
     help="Make and revoke the certificates of server and clients.",
@@ -39,6 +43,24 @@ class CertsFolder:
     """Put into ``ctx.obj`` by a program that embeds ``app``."""
 
     path: Path
+
+
+class Deed(Enum):
+    """What a command changes."""
+
+    MAKE_AUTHORITY = "make authority"
+    ISSUE = "issue"
+    REVOKE = "revoke"
+    RENEW_CRL = "renew crl"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorder:
+    """Put into ``ctx.obj`` by a program that keeps a record of changes."""
+
+    record: Callable[[Path, Deed, str], AbstractContextManager[dict[str, str | int]]]
+    """Takes the folder, the deed, and to what it is done; its context lasts for as long as the deed, and is
+    given numbers and codes to record beside it. May raise ``typer.Exit`` to prevent the deed."""
 
 
 Dir = Annotated[
@@ -77,7 +99,7 @@ def init(
 ) -> None:
     """Make an authority and its empty revocation list (CRL). Once per installation."""
     store = Store(folder_of(ctx, folder))
-    with _one_line_errors():
+    with _one_line_errors(), _recorded(ctx, store, Deed.MAKE_AUTHORITY, f"authority:{trust_domain}"):
         set_aside = store.init(trust_domain, days=days, force=force)
         expiry = crl_expiry(store.crl)
     if set_aside:
@@ -102,8 +124,9 @@ def server(
 ) -> None:
     """Issue the server's certificate, valid for all names given."""
     store = Store(folder_of(ctx, folder))
-    with _one_line_errors():
+    with _one_line_errors(), _recorded(ctx, store, Deed.ISSUE, "certificate:server") as detail:
         entry = store.issue_server(names, days=days, force=force)
+        detail.update(_facts(entry))
     _say(f"Wrote {store.server_cert} and {store.server_key}, valid until {_day(entry.not_after)}.")
     _next(f"{COMMAND} client NAME --role source")
 
@@ -136,11 +159,12 @@ def client(
 ) -> None:
     """Issue a client's certificate."""
     store = Store(folder_of(ctx, folder))
-    with _one_line_errors():
+    with _one_line_errors(), _recorded(ctx, store, Deed.ISSUE, f"certificate:{role}-{name}") as detail:
         # Not an option of its own: command lines are seen by every user of the machine and kept in histories.
         given = _first_line(passphrase_file) if passphrase_file else os.environ.get(PASSPHRASE_VARIABLE)
         wanted = (given or _new_passphrase()) if p12 or passphrase_file else None
         files = store.issue_client(role, name, days=days, passphrase=wanted, force=force)
+        detail.update(_facts(files.entry))
     _say(f"Wrote {files.cert} and {files.key}, valid until {_day(files.entry.not_after)}.")
     _say(f"Identity: {files.entry.subject}")
     for earlier in files.replaced:
@@ -165,8 +189,10 @@ def revoke(
 ) -> None:
     """Revoke every certificate of a client, or the one with a serial number, and write the CRL anew."""
     store = Store(folder_of(ctx, folder))
-    with _one_line_errors():
+    with _one_line_errors(), _recorded(ctx, store, Deed.REVOKE, f"certificate:{name_or_serial}") as detail:
         revoked = store.revoke(name_or_serial, crl_days=days)
+        detail["revoked"] = len(revoked)
+        detail["serials"] = " ".join(entry.serial_hex for entry in revoked[:_TOLD])
     for entry in revoked:
         _say(f"Revoked {entry.short_name}, serial {entry.serial_hex}.")
     if not revoked:
@@ -179,8 +205,9 @@ def revoke(
 def crl(ctx: typer.Context, days: CrlDays = CRL_DAYS, folder: Dir = None) -> None:
     """Write the CRL anew. Do so before it expires: servers then refuse every client."""
     store = Store(folder_of(ctx, folder))
-    with _one_line_errors():
+    with _one_line_errors(), _recorded(ctx, store, Deed.RENEW_CRL, "crl") as detail:
         info = store.issue_crl(days=days)
+        detail["number"] = info.number
     _say(f"Wrote {store.crl}, number {info.number}, valid until {_day(info.next_update)}.")
     _next(f"copy {store.crl} to servers on other machines, then `{COMMAND} show`", is_command=False)
 
@@ -205,6 +232,21 @@ def show(ctx: typer.Context, folder: Dir = None) -> None:
     console.print(table) if console.is_terminal else Console(width=400).print(table)
     has_server = any(entry.kind is Kind.SERVER for entry in index.entries)
     _next(f"{COMMAND} client NAME --role source" if has_server else f"{COMMAND} server localhost")
+
+
+@contextmanager
+def _recorded(ctx: typer.Context, store: Store, deed: Deed, what: str) -> Iterator[dict[str, str | int]]:
+    """Tell the embedding program's recorder, if there is one, what the block does."""
+    recorder = ctx.find_object(Recorder)
+    if recorder is None:
+        yield {}
+        return
+    with recorder.record(store.folder, deed, what) as detail:
+        yield detail
+
+
+def _facts(entry: Entry) -> dict[str, str | int]:
+    return {"serial": entry.serial_hex, "not_after": entry.not_after.isoformat(timespec="seconds")}
 
 
 def _state(entry: Entry, now: datetime) -> str:

@@ -32,8 +32,28 @@ _URI = re.compile(rf"spiffe://(?P<domain>{_TRUST_DOMAIN.pattern})(?P<path>(?:/{_
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
 
+IDENTITY_PROBLEMS = frozenset(
+    {
+        "unreadable_certificate",
+        "unprintable_subject",
+        "authority_certificate",
+        "not_for_clients",
+        "not_one_uri",
+        "bad_uri",
+        "foreign_trust_domain",
+        "bad_name",
+    }
+)
+"""Every code of an ``IdentityError``."""
+
+
 class IdentityError(ValueError):
     """This certificate or name cannot stand for a client; the message says why and what to do."""
+
+    def __init__(self, message: str, code: str = "bad_name") -> None:
+        super().__init__(message)
+        self.code = code
+        """One of ``IDENTITY_PROBLEMS``, for logs."""
 
 
 class Role(StrEnum):
@@ -124,11 +144,12 @@ def parse_uri(uri: str) -> tuple[str, str]:
     if match is None:
         raise IdentityError(
             "the certificate's URI is not of the form spiffe://TRUST-DOMAIN/ROLE/NAME with the characters"
-            " A-Z a-z 0-9 . _ - (no percent signs, 2048 characters at most); issue a new client certificate"
+            " A-Z a-z 0-9 . _ - (no percent signs, 2048 characters at most); issue a new client certificate",
+            "bad_uri",
         )
     if any(segment in (".", "..") for segment in match["path"].split("/")):
         raise IdentityError(
-            "the certificate's URI has '.' or '..' in its path; issue a new client certificate"
+            "the certificate's URI has '.' or '..' in its path; issue a new client certificate", "bad_uri"
         )
     return match["domain"], match["path"]
 
@@ -148,7 +169,8 @@ def identity_from_der(der: bytes, trust_domain: str | None = DEFAULT_TRUST_DOMAI
         extensions = certificate.extensions
         subject = [attribute.value for attribute in certificate.subject]
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
-        raise IdentityError("the client certificate cannot be read; issue a new one") from error
+        message = "the client certificate cannot be read; issue a new one"
+        raise IdentityError(message, "unreadable_certificate") from error
     _check_printable(subject)
     _check_not_authority(extensions)
     _check_client_purpose(extensions)
@@ -157,7 +179,8 @@ def identity_from_der(der: bytes, trust_domain: str | None = DEFAULT_TRUST_DOMAI
     if trust_domain is not None and domain != trust_domain:
         raise IdentityError(
             f"the certificate belongs to the trust domain '{domain}', but only '{trust_domain}' is accepted;"
-            " issue a client certificate from this server's authority, or configure the other trust domain"
+            " issue a client certificate from this server's authority, or configure the other trust domain",
+            "foreign_trust_domain",
         )
     return Identity(
         uri=uri,
@@ -175,7 +198,8 @@ def _check_printable(subject: list[str | bytes]) -> None:
     # newline in it can forge their output, so such a certificate is refused although nothing here reads it.
     if not all(isinstance(value, str) and value.isprintable() for value in subject):
         raise IdentityError(
-            "the certificate's subject has control characters or bytes; issue a new client certificate"
+            "the certificate's subject has control characters or bytes; issue a new client certificate",
+            "unprintable_subject",
         )
 
 
@@ -186,7 +210,8 @@ def _check_not_authority(extensions: x509.Extensions) -> None:
     if (constraints and constraints.ca) or (usage and (usage.key_cert_sign or usage.crl_sign)):
         raise IdentityError(
             "this is an authority's certificate, which can sign others, not a client's;"
-            " connect with a client certificate"
+            " connect with a client certificate",
+            "authority_certificate",
         )
 
 
@@ -196,7 +221,8 @@ def _check_client_purpose(extensions: x509.Extensions) -> None:
     if purposes is None or ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         raise IdentityError(
             "the certificate does not say that it is for clients (extended key usage clientAuth);"
-            " issue a new client certificate"
+            " issue a new client certificate",
+            "not_for_clients",
         )
 
 
@@ -206,7 +232,8 @@ def _only_uri(extensions: x509.Extensions) -> str:
     if len(uris) != 1:
         raise IdentityError(
             f"the certificate has {len(uris)} URIs in its subject alternative name, but exactly one must name"
-            " the client; issue a new client certificate"
+            " the client; issue a new client certificate",
+            "not_one_uri",
         )
     return uris[0]
 

@@ -24,6 +24,10 @@ import { isObject } from "./wire.js";
  * @property {string[]} publish Rooms: exact names, or the beginning of names and `*`.
  * @property {string[]} read
  *
+ * @typedef {object} Refusal Why a certificate is worth nothing here, as `/v1/whoami` tells it.
+ * @property {string} code
+ * @property {string} message
+ *
  * @typedef {object} Wish What the connection was for.
  * @property {"stream" | "read"} right
  * @property {string | null} room
@@ -33,6 +37,7 @@ import { isObject } from "./wire.js";
  * @property {boolean} isOnline What the browser says of its network.
  * @property {"ready" | "busy" | "silent"} health
  * @property {WhoAmI | null} who As far as it is known, possibly from an earlier time.
+ * @property {Refusal | null} refusal The server's answer in place of `who`.
  * @property {number} now Unix time in milliseconds.
  */
 
@@ -102,15 +107,36 @@ export const LINK_INVALID = {
  * @returns {Problem}
  */
 export function explain(facts, wish) {
-  const { isOnline, health, who, now } = facts;
+  const { isOnline, health, who, refusal, now } = facts;
   if (health === "silent") {
     if (!isOnline) return OFFLINE;
     if (who !== null && Date.parse(who.expires) <= now) return expired(who);
     return wish.isGuest ? UNREACHABLE_GUEST : UNREACHABLE;
   }
   if (health === "busy") return NOT_READY;
+  if (refusal !== null) return explainRefusal(refusal);
   return (who && notAllowed(who, wish)) ?? BUSY;
 }
+
+/**
+ * The problem of somebody whom TLS has let in and the server has not.
+ * @param {Refusal} refusal
+ * @returns {Problem}
+ */
+export function explainRefusal({ code, message }) {
+  if (code === "address_not_allowed") return ELSEWHERE;
+  return { code, title: "Your certificate is not one for this server.", advice: sentence(message), isFinal: true };
+}
+
+/** @type {Problem} */
+const ELSEWHERE = {
+  code: "address_not_allowed",
+  title: "Your certificate may not be used from this network.",
+  advice:
+    "Connect over a network where it may, such as the one at work or its VPN, or ask whoever looks after the captions to " +
+    "allow this one.",
+  isFinal: false,
+};
 
 /** @type {Problem} */
 const OFFLINE = {
@@ -202,25 +228,35 @@ export async function probeHealth() {
 let lastKnown = null;
 
 /**
- * Who the server takes this browser for; the last answer when there is none now.
- * @returns {Promise<WhoAmI | null>}
+ * Who the server takes this browser for: the last answer when there is none now; and why for nobody.
+ * @returns {Promise<{ who: WhoAmI | null, refusal: Refusal | null }>}
  */
 export async function whoAmI() {
+  let refusal = null;
   try {
     const response = await fetch("/v1/whoami", { cache: "no-store", signal: AbortSignal.timeout(PROBE_MS) });
     /** @type {unknown} */
-    const value = response.ok ? await response.json() : null;
-    if (isWhoAmI(value)) lastKnown = value;
+    const value = response.ok || response.status === 403 ? await response.json() : null;
+    if (response.ok && isWhoAmI(value)) lastKnown = value;
+    if (!response.ok && isRefusal(value)) refusal = value;
   } catch {
     // Told by probeHealth, which asks at the same time.
   }
-  return lastKnown;
+  return { who: lastKnown, refusal };
 }
 
 /** @returns {Promise<Facts>} */
 export async function probe() {
-  const [health, who] = await Promise.all([probeHealth(), whoAmI()]);
-  return { isOnline: navigator.onLine, health, who, now: Date.now() };
+  const [health, answer] = await Promise.all([probeHealth(), whoAmI()]);
+  return { isOnline: navigator.onLine, health, ...answer, now: Date.now() };
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is Refusal}
+ */
+function isRefusal(value) {
+  return isObject(value) && typeof value.code === "string" && typeof value.message === "string";
 }
 
 /**

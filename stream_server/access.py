@@ -13,7 +13,7 @@ from pathlib import Path
 
 from certs.live import FileWatch, LiveCredentials, TlsFiles
 from certs.tls import TlsConfigError, guest_context
-from stream_server.config import Config
+from stream_server.config import Config, audit_folders
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.networks import contains
 from stream_server.core.policy import PolicyInForce
@@ -41,8 +41,7 @@ def open_audit(config: Config, state: Path, metrics: Metrics) -> AuditLog:
         ConfigError: It cannot be written, or was edited; says what to do.
     """
     section = config.audit
-    folder = Path(section.folder) if section.folder else state / "audit"
-    copies = Path(section.checkpoint_folder) if section.checkpoint_folder else None
+    folder, copies = audit_folders(config, state)
     settings = AuditSettings(file_bytes_max=section.file_mib * _MIB, keep_days=section.keep_days)
     try:
         return AuditLog(

@@ -22,7 +22,7 @@ import uvloop
 from certs.live import TlsFiles
 from stream_server import __version__
 from stream_server.access import Access, open_audit
-from stream_server.config import Config, TlsSection
+from stream_server.config import Config, TlsSection, audit_folders
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeResult
@@ -45,6 +45,7 @@ from stream_server.ops.garbage import freeze_what_is_loaded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.policy_file import policy_in_force, watched_path
+from stream_server.records.report_desk import ReportDesk
 from stream_server.transport.inherited import Door, check_doors, take_inherited
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind
@@ -162,9 +163,11 @@ class App:
         self._loop = asyncio.get_running_loop()
         pages = StaticPages()
         self._audit = open_audit(self._config, self._state, self._metrics)
+        self._reports = ReportDesk(*audit_folders(self._config, self._state))
         try:
             return await self._run_audited(on_ready, pages)
         finally:
+            await self._reports.close()
             await asyncio.to_thread(self._audit.close)
 
     async def _run_audited(self, on_ready: Callable[[Ready], None], pages: StaticPages) -> int:
@@ -218,6 +221,7 @@ class App:
                 self._audit,
                 None if self._guest_door is None else self._guest_door.tokens,
                 pages,
+                self._reports,
             ),
             self._metrics,
             self._audit,

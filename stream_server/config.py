@@ -431,6 +431,13 @@ def state_dir(option: Path | None) -> Path:
     return Path(named) if named else Path.home() / ".local" / "share" / "stream-server"
 
 
+def audit_folders(config: Config, state: Path) -> tuple[Path, Path | None]:
+    """Where the audit log lies, and the second place of its checkpoints, if there is one."""
+    section = config.audit
+    folder = Path(section.folder) if section.folder else state / "audit"
+    return folder, Path(section.checkpoint_folder) if section.checkpoint_folder else None
+
+
 def prepare_state(state: Path) -> None:
     """Make the state folder and what lies in it, readable by the owner only.
 

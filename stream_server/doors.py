@@ -29,7 +29,7 @@ from stream_server.transport.gate import Gate, RoomDoor, StreamDoor, TokenDoor
 from stream_server.transport.guest_gate import GuestGate, WriterDoor
 from stream_server.transport.listener import Listener, bind
 from stream_server.transport.presence import Objection, Presence
-from stream_server.transport.responses import Health, Pages
+from stream_server.transport.responses import Health, Pages, Reports
 from stream_server.transport.room_reader import guest_handler, reader_handler
 from stream_server.transport.tls import SwappableContext
 
@@ -77,6 +77,7 @@ def make_gate(
     auditor: Auditor,
     tokens: WriterTokens | None,
     pages: Pages | None = None,
+    reports: Reports | None = None,
 ) -> Gate:
     """The gate of clients with a certificate."""
     of_rooms = config.rooms
@@ -92,6 +93,7 @@ def make_gate(
         auditor,
         None if tokens is None else TokenDoor(Admission(token_limits), tokens),
         pages,
+        reports,
         frozenset(config.server.origins),
     )
 

@@ -1,7 +1,7 @@
 /** The page of a speaker: choose what is heard, start, and watch the captions come. */
 
 import { CaptureError, captureMicrophone, captureTab, microphones, pieces, readFile } from "../capture.js";
-import { whoAmI } from "../problems.js";
+import { explainRefusal, whoAmI } from "../problems.js";
 import { level } from "../resample.js";
 import { CaptionStream } from "../stream.js";
 import { cleared, emptyTranscript } from "../transcript.js";
@@ -245,13 +245,18 @@ function fillLanguages() {
 }
 
 async function showWho() {
-  const who = await whoAmI();
-  if (who === null) return;
+  const { who, refusal } = await whoAmI();
+  if (refusal !== null) {
+    const { title, advice } = explainRefusal(refusal);
+    showProblem(title, advice);
+  }
+  if (who === null || refusal !== null) return;
   const name = who.identity.split("/").at(-1) ?? "";
   byId("who-name").textContent = name;
   byId("who-identity").textContent = who.identity;
   byId("who-rights").textContent = who.rights.join(", ") || "do nothing here";
   byId("who-expires").textContent = new Date(who.expires).toLocaleDateString(undefined, { dateStyle: "long" });
+  byId("who-admin").hidden = !who.rights.includes("administer");
   byId("who").hidden = false;
   speaker.placeholder = name;
   if (!who.rights.includes("stream")) {

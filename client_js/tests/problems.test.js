@@ -12,7 +12,7 @@ const who = {
   read: [],
 };
 const IN_TIME = Date.parse("2026-12-01T00:00:00Z");
-const facts = (more) => ({ isOnline: true, health: "ready", who, now: IN_TIME, ...more });
+const facts = (more) => ({ isOnline: true, health: "ready", who, refusal: null, now: IN_TIME, ...more });
 const wish = (more) => ({ right: "stream", room: null, ...more });
 
 const CASES = [
@@ -25,6 +25,8 @@ const CASES = [
   ["a room that may not be spoken in", facts(), wish({ room: "cellar" }), "room_not_allowed"],
   ["all is well but there is no place", facts(), wish({ room: "board-301" }), "busy"],
   ["all is well in a room by its name", facts(), wish({ room: "hall" }), "busy"],
+  ["a network where the certificate may not be used", facts({ refusal: { code: "address_not_allowed", message: "no" } }), wish(), "address_not_allowed"],
+  ["a certificate of no use here", facts({ refusal: { code: "not_allowed", message: "no" } }), wish(), "not_allowed"],
   ["a guest", facts({ who: null }), wish({ right: "read", room: "hall", isGuest: true }), "busy"],
 ];
 
@@ -38,7 +40,7 @@ for (const [name, given, wanted, code] of CASES) {
 
 test("only what a person must change is final", () => {
   const final = CASES.filter(([, given, wanted]) => explain(given, wanted).isFinal).map(([, , , code]) => code);
-  assert.deepEqual(final, ["not_allowed", "room_not_allowed"]);
+  assert.deepEqual(final, ["not_allowed", "room_not_allowed", "not_allowed"]);
 });
 
 test("a certificate's end is told by its date", () => {

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from certs.cli import Recorder
 from certs.cli import app as certs_app
 from stream_server import __version__
 from stream_server.cli.audit import app as audit_app
@@ -16,6 +17,7 @@ from stream_server.cli.link import link
 from stream_server.cli.models import app as models_app
 from stream_server.cli.models_sealed import add_commands
 from stream_server.cli.policy import app as policy_app
+from stream_server.cli.recorded import recorded_deed
 from stream_server.cli.serve import serve
 from stream_server.cli.token import token
 from stream_server.cli.transcribe import transcribe
@@ -54,11 +56,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options before the command."""
+    ctx.obj = Recorder(recorded_deed)
 
 
 def main() -> None:

@@ -16,11 +16,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from stream_server.config import state_dir
+from stream_server.records.command_log import commands_in
 from stream_server.records.export import csv_lines, ocsf_lines
 from stream_server.records.folder import AuditFolder, FolderError, read_public_key
-from stream_server.records.line import Entry, LineError, decode
-from stream_server.records.report import Counted, Report, make_report
-from stream_server.records.verify import Integrity, Verdict, verify
+from stream_server.records.line import LineError
+from stream_server.records.report import Counted, Report
+from stream_server.records.summary import entries, summarise, verify_commands, verify_in_use
+from stream_server.records.verify import Integrity, Verdict
 
 app = typer.Typer(
     help="Check the audit log, sum it up, hand it to other systems.",
@@ -66,7 +68,7 @@ def verify_command(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every line, checkpoint and key of the log.
+    """Check every line, checkpoint and key of the log, and of that of the commands run on this machine.
 
     An old copy of the log in the place of the new one shows only with --checkpoints, a wholly new log only
     with --key. Exit codes: 0 intact, 2 edited, 3 shorter than it was, 4 unreadable.
@@ -74,12 +76,13 @@ def verify_command(
     folder = _folder(state)
     with _one_line_errors():
         second = AuditFolder(checkpoints) if checkpoints else None
-        verdict = verify(folder, second, read_public_key(key) if key else None)
+        verdict = verify_in_use(folder, second, read_public_key(key) if key else None)
+        commands = verify_commands(folder, second)
     if as_json:
-        typer.echo(msgspec.json.encode(verdict).decode())
+        typer.echo(msgspec.json.encode({**msgspec.to_builtins(verdict), "commands": commands}).decode())
     else:
-        _show_verdict(verdict, folder)
-    raise typer.Exit(verdict.integrity.value)
+        _show_verdicts(verdict, commands, folder)
+    raise typer.Exit(_worse(verdict, commands).value)
 
 
 @app.command()
@@ -88,15 +91,14 @@ def report(state: StateDir = None, hours: Hours = 24, as_json: Json = False) -> 
     folder = _folder(state)
     until = datetime.now(UTC)
     with _one_line_errors():
-        summary = make_report(_entries(folder), until - timedelta(hours=hours), until)
-        verdict = verify(folder)
+        summary = summarise(folder, None, hours, until)
     if as_json:
-        typer.echo(msgspec.json.encode({"report": summary, "integrity": verdict}).decode())
+        typer.echo(msgspec.json.encode(summary).decode())
     else:
-        _show_report(summary)
-        _show_verdict(verdict, folder)
-    if verdict.integrity is not Integrity.INTACT:
-        raise typer.Exit(verdict.integrity.value)
+        _show_report(summary.report)
+        _show_verdicts(summary.integrity, summary.commands, folder)
+    if (worse := _worse(summary.integrity, summary.commands)) is not Integrity.INTACT:
+        raise typer.Exit(worse.value)
 
 
 @app.command()
@@ -111,7 +113,7 @@ def export(
     since = datetime.now(UTC) - timedelta(hours=hours) if hours else datetime.min.replace(tzinfo=UTC)
     write = ocsf_lines if form is ExportFormat.OCSF else csv_lines
     with _one_line_errors():
-        for text in write(entry for entry in _entries(_folder(state)) if entry.time >= since):
+        for text in write(entry for entry in entries(_folder(state), since) if entry.time >= since):
             sys.stdout.write(text)
 
 
@@ -126,12 +128,6 @@ def _folder(state: Path | None) -> AuditFolder:
     return AuditFolder(state_dir(state) / "audit")
 
 
-def _entries(folder: AuditFolder) -> Iterator[Entry]:
-    for number in folder.numbers():
-        for line in folder.lines(number):
-            yield decode(line)
-
-
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:
@@ -139,6 +135,20 @@ def _one_line_errors() -> Iterator[None]:
     except (FolderError, LineError) as exc:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/] {exc}")
         raise typer.Exit(Integrity.UNREADABLE.value) from exc
+
+
+def _worse(verdict: Verdict, commands: Verdict | None) -> Integrity:
+    """The fault of the server's log, or else that of the log of commands."""
+    if commands is None or verdict.integrity is not Integrity.INTACT:
+        return verdict.integrity
+    return commands.integrity
+
+
+def _show_verdicts(verdict: Verdict, commands: Verdict | None, folder: AuditFolder) -> None:
+    _show_verdict(verdict, folder)
+    if commands is not None:
+        typer.echo("and of the commands run on this machine:")
+        _show_verdict(commands, commands_in(folder))
 
 
 def _show_verdict(verdict: Verdict, folder: AuditFolder) -> None:
@@ -162,7 +172,8 @@ def _show_report(summary: Report) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"[bold]{summary.since} to {summary.until}[/]")
     console.print(
-        f"{summary.n_entries} entries, {summary.sessions} sessions ended, {summary.audio_s} s of audio"
+        f"{summary.n_entries} entries, {summary.admitted} requests admitted, {summary.turned_away} turned "
+        f"away, {summary.sessions} sessions ended, {summary.audio_s} s of audio"
     )
     for title, counted in (
         ("outcomes", summary.outcomes),

@@ -10,7 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream_server.cli.recorded import recorded
 from stream_server.config import Config, find_config, load_config, state_dir
+from stream_server.core.audit import AuditAction
 from stream_server.core.guests import Link, sign_link
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.errors import ConfigError
@@ -56,11 +58,18 @@ def link(
         if [room is not None, show, revoke is not None].count(True) != 1:
             raise ConfigError("give a ROOM to make a link, or --list, or --revoke ID")
         settings = load_config(find_config(config), {})
-        links = GuestLinks(state_dir(state_dir_option))
+        state = state_dir(state_dir_option)
+        links = GuestLinks(state)
         if room is not None:
-            _make(links, settings, room, lifetime, now_s, out, errors)
+            _check_room(room)
+            lifetime_s = parse_lifetime(lifetime)
+            with recorded(AuditAction.LINK_MAKE, f"room:{room}", state, config) as detail:
+                made = links.add(room, lifetime_s, now_s)
+                detail |= {"link": made.id, "lifetime_s": lifetime_s}
+            _show_made(links, made, settings, out, errors)
         elif revoke is not None:
-            ended = links.revoke(revoke)
+            with recorded(AuditAction.LINK_REVOKE, f"link:{revoke}", state, config):
+                ended = links.revoke(revoke)
             out.print(f"link {ended.id} to {ended.room} is revoked; who reads by it is cut off")
         else:
             _list(links, now_s, out)
@@ -70,21 +79,17 @@ def link(
         raise typer.Exit(1) from exc
 
 
-def _make(
-    links: GuestLinks,
-    settings: Config,
-    room: str,
-    lifetime: str,
-    now_s: int,
-    out: Console,
-    errors: Console,
-) -> None:
+def _check_room(room: str) -> None:
     if not is_room_name(room):
         raise ConfigError(f"{room!r} cannot be a room: {ROOM_RULE}")
-    made = links.add(room, parse_lifetime(lifetime), now_s)
-    out.print(f"{guest_url(settings)}/room/{room}#link={sign_link(links.keys().current, made)}", markup=False)
+
+
+def _show_made(links: GuestLinks, made: Link, settings: Config, out: Console, errors: Console) -> None:
+    out.print(
+        f"{guest_url(settings)}/room/{made.room}#link={sign_link(links.keys().current, made)}", markup=False
+    )
     errors.print(
-        f"Whoever has this address may read the room {room} until {_moment(made.expires)}."
+        f"Whoever has this address may read the room {made.room} until {_moment(made.expires)}."
         f" To end it before: stream-server link --revoke {made.id}",
         style="dim",
     )

@@ -1,7 +1,7 @@
 """``stream-server models``: which models are installed, and how they come and go."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
@@ -20,7 +20,9 @@ from stream_server.cli.models_view import (
     print_table,
     row_of,
 )
+from stream_server.cli.recorded import Detail, recorded
 from stream_server.config import find_config, load_config, state_dir
+from stream_server.core.audit import AuditAction
 from stream_server.engine.access import ModelAccess, model_access
 from stream_server.engine.manifest import (
     EMBEDDED_NAME,
@@ -129,7 +131,9 @@ def import_file(
 
     with one_line_errors():
         wish = Wish(name, version, audio_context, licence, allow_downgrade=allow_downgrade)
-        _install(source, model_store(state_dir), wish, _gate(gate, max_wer))
+        let_in = _gate(gate, max_wer)
+        with recorded_model(AuditAction.MODEL_INSTALL, name or source.resolve().name, state_dir) as detail:
+            detail |= _install(source, model_store(state_dir), wish, let_in)
 
 
 @app.command()
@@ -181,9 +185,11 @@ def pull(
         store.check_place(name, version or "1", allow_downgrade=allow_downgrade)
         wish = Wish(name, version, url=address, allow_downgrade=allow_downgrade)
         let_in = _gate(gate, max_wer)
-        file = _fetch(name, address, checksum, store, yes=yes)
-        _install(file, store, wish, let_in)
-        file.unlink()
+        with recorded_model(AuditAction.MODEL_INSTALL, name, state_dir, config) as detail:
+            detail |= {"host": urlsplit(address).hostname or "", "sha256": checksum}
+            file = _fetch(name, address, checksum, store, yes=yes)
+            detail |= _install(file, store, wish, let_in)
+            file.unlink()
 
 
 def _check_online(config: Path | None) -> None:
@@ -232,7 +238,8 @@ def _fetch(name: str, url: str, sha256: str, store: ModelStore, *, yes: bool) ->
     return file
 
 
-def _install(source: Path, store: ModelStore, wish: "Wish", gate: "Gate | None") -> None:
+def _install(source: Path, store: ModelStore, wish: "Wish", gate: "Gate | None") -> Detail:
+    """Install, say so, and return what the audit log tells of it."""
     from stream_server.models.importing import import_model
 
     with Bar() as bar:
@@ -240,6 +247,7 @@ def _install(source: Path, store: ModelStore, wish: "Wish", gate: "Gate | None")
     manifest = read_manifest(folder)
     typer.echo(f"Installed {folder.name}, version {manifest.version}, in {folder}.")
     typer.echo(f"Next: `stream-server serve --model {folder.name}`")
+    return {"installed": folder.name, "version": manifest.version}
 
 
 def _gate(manifest: Path | None, max_wer: float | None) -> "Gate | None":
@@ -349,7 +357,7 @@ def remove(
         place = download if name not in store.names() and download.is_file() else store.find(name)
         if name != EMBEDDED_NAME and not yes:
             typer.confirm(f"Remove {place}?", abort=True)
-        with store.changing():
+        with recorded_model(AuditAction.MODEL_REMOVE, name, state_dir), store.changing():
             download.unlink() if place == download else store.remove(name)
     typer.echo(f"Removed {place}.")
 
@@ -357,6 +365,13 @@ def remove(
 def model_store(given: Path | None) -> ModelStore:
     """The installed models of a state folder: the option, the variable, or the user's own."""
     return ModelStore(state_dir(given) / "models")
+
+
+def recorded_model(
+    action: AuditAction, model: str, given: Path | None, config: Path | None = None
+) -> AbstractContextManager[Detail]:
+    """Record what a command does to a model; see ``recorded``."""
+    return recorded(action, f"model:{model}", state_dir(given), config)
 
 
 @contextmanager

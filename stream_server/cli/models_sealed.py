@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from stream_server.cli.evaluate import CommandError
-from stream_server.cli.models import StateDir, model_store, one_line_errors
+from stream_server.cli.models import StateDir, model_store, one_line_errors, recorded_model
 from stream_server.cli.models_view import Bar
 from stream_server.config import Config, find_config, load_config
+from stream_server.core.audit import AuditAction
 from stream_server.engine.access import vault_server
 from stream_server.engine.manifest import (
     MANIFEST_NAME,
@@ -86,9 +87,10 @@ def sign_model(
                 f"{folder / SEALED_NAME} is sealed; sign the plain model, then seal it: `models unseal`, "
                 "`models sign`, `models seal`"
             )
-        verify_files(folder, read_manifest(folder))
-        signature = sign(read_manifest_text(folder).manifest, key)
-        (folder / SIGNATURE_NAME).write_bytes(signature)
+        with recorded_model(AuditAction.MODEL_SIGN, model, state_dir):
+            verify_files(folder, read_manifest(folder))
+            signature = sign(read_manifest_text(folder).manifest, key)
+            (folder / SIGNATURE_NAME).write_bytes(signature)
     typer.echo(f"Signed {folder}: {SIGNATURE_NAME}.")
 
 
@@ -114,7 +116,8 @@ def seal_model(
         text = read_manifest_text(folder)
         manifest = read_manifest(folder)
         n_bytes = sum((folder / name).stat().st_size for name in manifest.files if (folder / name).exists())
-        with Bar() as bar:
+        with recorded_model(AuditAction.MODEL_SEAL, model, state_dir, config) as detail, Bar() as bar:
+            detail["keys"] = len(locks)
             verify_files(folder, manifest, lambda n_done: bar.show("checking the files", n_done, n_bytes))
             _make(out)
             try:
@@ -149,16 +152,17 @@ def unseal_model(
         folder = _sealed(model, state_dir)
         text, manifest = read_manifest_text(folder), read_manifest(folder)
         opener = _key(key, load_config(find_config(config), {}))
-        _make(out)
-        try:
-            _write_plain(folder, opener, out)
-        except BaseException:
-            shutil.rmtree(out)  # What is there is not known to be whole.
-            raise
-        if text.signature is not None:
-            (out / SIGNATURE_NAME).write_bytes(text.signature)
-        # Last: without it the folder is no model.
-        (out / MANIFEST_NAME).write_bytes(text.manifest)
+        with recorded_model(AuditAction.MODEL_UNSEAL, model, state_dir, config):
+            _make(out)
+            try:
+                _write_plain(folder, opener, out)
+            except BaseException:
+                shutil.rmtree(out)  # What is there is not known to be whole.
+                raise
+            if text.signature is not None:
+                (out / SIGNATURE_NAME).write_bytes(text.signature)
+            # Last: without it the folder is no model.
+            (out / MANIFEST_NAME).write_bytes(text.manifest)
     typer.echo(f"Unsealed {manifest.id} in {out}; anyone who can read that folder has the model.")
 
 
@@ -179,7 +183,11 @@ def rekey_model(
         settings = load_config(find_config(config), {})
         locks = _locks(recipient, key_file, wrap_with, settings)
         folder = _sealed(model, state_dir)
-        with SealedFile(folder / SEALED_NAME) as sealed:
+        with (
+            recorded_model(AuditAction.MODEL_REKEY, model, state_dir, config) as detail,
+            SealedFile(folder / SEALED_NAME) as sealed,
+        ):
+            detail["keys"] = len(locks)
             sealed.rekeyed(_key(key, settings), locks, sealed.path)
     typer.echo(f"{folder / SEALED_NAME} opens with the given keys, and with no others.")
 

@@ -41,6 +41,22 @@ class AuditAction(StrEnum):
     KEY_ROTATE = "key.rotate"
     """Another key signs from here on."""
     POLICY_LOAD = "policy.load"
+    REPORT_READ = "report.read"
+    """Somebody read what this log comes to."""
+    COMMAND_BEGIN = "command.begin"
+    """A command is about to do what its detail names; how it ended is told by an entry of that action."""
+    AUTHORITY_MAKE = "authority.make"
+    CERTIFICATE_ISSUE = "certificate.issue"
+    CERTIFICATE_REVOKE = "certificate.revoke"
+    CRL_ISSUE = "crl.issue"
+    MODEL_INSTALL = "model.install"
+    MODEL_REMOVE = "model.remove"
+    MODEL_SIGN = "model.sign"
+    MODEL_SEAL = "model.seal"
+    MODEL_UNSEAL = "model.unseal"
+    MODEL_REKEY = "model.rekey"
+    LINK_MAKE = "link.make"
+    LINK_REVOKE = "link.revoke"
     SERVER_START = "server.start"
     SERVER_STOP = "server.stop"
     LOG_RECOVER = "audit.recover"
@@ -53,10 +69,10 @@ class AuditAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who did it, by the certificate shown."""
+    """Who did it: by the certificate shown, or by the user of the machine who ran a command."""
 
     id: str
-    """The certificate's URI."""
+    """The certificate's URI; or ``user:NAME``, without what follows."""
     serial: str
     """Of the certificate, hexadecimal."""
     fingerprint: str

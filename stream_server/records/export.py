@@ -12,7 +12,12 @@ from stream_server.records.line import Entry
 _AUTHENTICATION = 3002
 _LOGON = 1
 _API_ACTIVITY = 6003
-_ACTIVITY = {"start": 1, "load": 2, "end": 3, "stop": 3, "expire": 4}
+_ACTIVITY = {
+    **dict.fromkeys(("start", "make", "issue", "install"), 1),
+    **dict.fromkeys(("load", "read"), 2),
+    **dict.fromkeys(("end", "stop", "rekey"), 3),
+    **dict.fromkeys(("expire", "remove", "revoke"), 4),
+}
 """Verbs of our actions as create, read, update, delete; everything else is "other"."""
 _OTHER = 99
 _SEVERITY = {Outcome.SUCCESS.value: 1, Outcome.DENIED.value: 3, Outcome.FAILURE.value: 3}

@@ -19,6 +19,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, cast
 
 from stream_server.records.note import NoteError, split_notes
 
@@ -108,7 +109,7 @@ class AuditFolder:
         plain, packed = self.entries(number), self.packed(number)
         path = plain if plain.exists() else packed
         try:
-            with plain.open("rb") if plain.exists() else gzip.open(packed) as file:
+            with _open_either(plain, packed) as file:
                 for line in file:
                     if not line.endswith(b"\n"):
                         raise TornLine(f"{path}: the last line has no end")
@@ -129,6 +130,14 @@ class AuditFolder:
             return split_notes(_read(path).decode())
         except (NoteError, UnicodeDecodeError) as exc:
             raise FolderError(f"{path}: {exc}") from exc
+
+
+def _open_either(plain: Path, packed: Path) -> IO[bytes]:
+    try:
+        return plain.open("rb")
+    except FileNotFoundError:
+        # Not asked before whether it is there: the server may pack it in between.
+        return cast(IO[bytes], gzip.open(packed))
 
 
 def read_public_key(path: Path) -> bytes:

@@ -119,7 +119,7 @@ class AuditWriter:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AuditInUse(f"{self._folder.path}: another server writes this audit log") from None
+            raise AuditInUse(f"{self._folder.path}: another process writes this audit log") from None
         try:
             if not self._folder.first_key_file.exists():
                 self._begin_log()

@@ -94,6 +94,11 @@ def token_keys_kept() -> AuditEvent:
     return AuditEvent(AuditAction.KEY_ROTATE, Outcome.FAILURE, resource="key:tokens", reason="kept_the_old")
 
 
+def report_read(identity: Identity, address: str, resource: str) -> AuditEvent:
+    """An admin who is given the security report."""
+    return AuditEvent(AuditAction.REPORT_READ, Outcome.SUCCESS, actor_of(identity), address, resource)
+
+
 def guest_admitted(address: str, resource: str) -> AuditEvent:
     """A guest's request that goes ahead; what he may read is told by his token, after it."""
     return AuditEvent(AuditAction.AUTHORIZE, Outcome.SUCCESS, None, address, resource)

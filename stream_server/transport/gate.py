@@ -22,10 +22,16 @@ from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
 from stream_server.core.writer_tokens import TokenTooLong, WriterTokens
 from stream_server.dialects import schema
-from stream_server.errors import QuotaExceeded
+from stream_server.errors import AuditUnavailable, QuotaExceeded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.audit_events import actor_of, request_admitted, request_refused, token_minted
+from stream_server.transport.audit_events import (
+    actor_of,
+    report_read,
+    request_admitted,
+    request_refused,
+    token_minted,
+)
 from stream_server.transport.responses import (
     Admitted,
     Decision,
@@ -33,12 +39,15 @@ from stream_server.transport.responses import (
     Pages,
     Recorded,
     Refusal,
+    Reports,
     address_of,
     bad_room_name,
+    encoded_json_response,
     foreign_origin,
     health_response,
     json_response,
     not_a_get,
+    not_a_page_request,
     not_a_post,
     not_an_upgrade,
     not_found,
@@ -46,6 +55,7 @@ from stream_server.transport.responses import (
     refuse,
     resource_of,
     room_in,
+    shown,
     too_many,
 )
 from stream_server.transport.token_request import TokenRequestError, read_token_request
@@ -54,8 +64,11 @@ _log = logging.getLogger(__name__)
 
 WHOAMI_PATH = "/v1/whoami"
 TOKENS_PATH = "/v1/tokens"
-PATHS = (schema.PATH, schema.ROOMS_PATH, WHOAMI_PATH, TOKENS_PATH)
+ADMIN_PATH = "/admin/"
+REPORT_PATH = "/v1/admin/report"
+PATHS = (schema.PATH, schema.ROOMS_PATH, WHOAMI_PATH, TOKENS_PATH, ADMIN_PATH, REPORT_PATH)
 """Beside rooms."""
+_REPORT_WAIT_S = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +112,7 @@ class Gate:
         auditor: Where refusals are written; who is admitted is written by the listener.
         tokens: Where tokens for writers are made; None where there is no listener that takes them.
         pages: What browsers may load; None for nothing.
+        reports: The security report, for admins; None for none.
         origins: Other origins whose pages may open sockets.
     """
 
@@ -113,6 +127,7 @@ class Gate:
         auditor: Auditor,
         tokens: TokenDoor | None = None,
         pages: Pages | None = None,
+        reports: Reports | None = None,
         origins: frozenset[str] = frozenset(),
     ) -> None:
         self._streams = streams
@@ -124,11 +139,14 @@ class Gate:
         self._auditor = auditor
         self._tokens = tokens
         self._pages = pages
+        self._reports = reports
         self._origins = origins
 
     def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Decision:
         """What serves the connection after its upgrade, or the response that ends it."""
         path = request.path.partition("?")[0]
+        if path == ADMIN_PATH.rstrip("/"):
+            path = ADMIN_PATH  # as people type it
         if path == "/healthz" and request.method in ("GET", "HEAD"):
             return health_response(connection, ready=self._health.is_ready())
         if (page := page_response(request, path, self._pages)) is not None:
@@ -140,11 +158,13 @@ class Gate:
             return decision
         _log.warning(
             "request_refused",
-            extra=fields(reason=decision.code, status=decision.status.value, address=address),
+            extra=fields(reason=decision.reason, status=decision.status.value, address=address),
         )
         who = actor_of(identity) if isinstance(identity, Identity) else None
-        self._auditor.record(request_refused(who, address, resource_of(path, PATHS), decision.code))
+        self._auditor.record(request_refused(who, address, resource_of(path, PATHS), decision.reason))
         self._metrics.refused.labels(reason=decision.code).inc()
+        if path == ADMIN_PATH and self._pages is not None and decision.status is HTTPStatus.FORBIDDEN:
+            return shown(request, self._pages.refusal())
         return refuse(decision)
 
     def _identity(self, connection: ServerConnection) -> Identity | IdentityError:
@@ -160,7 +180,7 @@ class Gate:
         if problem := self._problem(request, path, room):
             return problem
         if isinstance(identity, IdentityError):
-            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity))
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity), problem=identity.code)
         if not contains(self._policy.current.rule_for(identity.path).networks, address):
             message = "this certificate may not be used from this address; the policy names its networks"
             return Refusal(HTTPStatus.FORBIDDEN, "address_not_allowed", message)
@@ -170,13 +190,17 @@ class Gate:
             return self._list_rooms(identity)
         if path == TOKENS_PATH:
             return self._mint(identity, request, address, now_s)
+        if path in (ADMIN_PATH, REPORT_PATH):
+            return self._administer(identity, request, path, address)
         if room is not None:
             return self._admit_reader(identity, room, address, now_s)
         return self._admit_stream(identity, address, now_s, resumes=will_resume(request))
 
     def _problem(self, request: Request, path: str, room: str | None) -> Refusal | None:
         """What is wrong with a request, whoever asks."""
-        if path in (schema.ROOMS_PATH, WHOAMI_PATH):
+        if path == ADMIN_PATH:
+            return not_a_page_request(request, path)
+        if path in (schema.ROOMS_PATH, WHOAMI_PATH, REPORT_PATH):
             return not_a_get(request, path)
         if path == TOKENS_PATH:
             return not_a_post(request, path) or foreign_origin(request, self._origins)
@@ -251,6 +275,31 @@ class Gate:
             "name": token.name,
         }
         return Recorded(json_response(HTTPStatus.OK, answer), token_minted(token, address))
+
+    def _administer(
+        self, identity: Identity, request: Request, path: str, address: str
+    ) -> Response | Recorded | Refusal:
+        """The admins' page, or the report that it shows."""
+        if not self._policy.current.allows(identity.path, Right.ADMINISTER):
+            message = "this certificate may not administer; the policy gives it no such right"
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+        if path == ADMIN_PATH:
+            page = None if self._pages is None else self._pages.answer_admin(path, request.headers)
+            return not_found() if page is None else shown(request, page)
+        if self._reports is None:
+            return not_found()
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            message = "a page of another origin may not ask for the report"
+            return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
+        try:
+            report = self._reports.ask()
+        except AuditUnavailable as exc:
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, exc.code, str(exc))
+        if report is None:
+            headers = [("Retry-After", str(_REPORT_WAIT_S))]
+            return json_response(HTTPStatus.ACCEPTED, {"state": "reading"}, headers)
+        event = report_read(identity, address, resource_of(path, PATHS))
+        return Recorded(encoded_json_response(HTTPStatus.OK, report), event)
 
     def _list_rooms(self, identity: Identity) -> Response:
         """The rooms that are open and that this identity may read."""

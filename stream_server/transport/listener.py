@@ -38,6 +38,10 @@ _log = logging.getLogger(__name__)
 BACKLOG = 1024
 OPEN_S = 5.0
 """For the HTTP request to arrive after TLS."""
+LINGER_S = 1.0
+"""For a refused client to read why. It counts among the handshakes under way for so long."""
+LINGER_BYTES_MAX = 131_072
+"""Of what such a client still sends: more than a request has."""
 CLOSE_S = 5.0
 """For the closing handshake."""
 QUEUE_MAX = 8
@@ -75,6 +79,24 @@ def bind(host: str, port: int, section: str = "server", port_key: str = "port") 
             raise ConfigError(f"cannot bind {host} port {port}: {exc.strerror}{hint}") from exc
         sockets.append(sock)
     return sockets
+
+
+async def _say_why(sock: socket.socket, alert: bytes) -> None:
+    """Send a TLS alert, and let the client read it before the socket is closed.
+
+    In TLS 1.3 a client sends its request before it can know that it is refused. A socket that is closed with
+    that unread, or before it comes, answers by a reset; what the client sends next then fails, and browsers
+    tell of that in place of the alert. So what comes is read, up to a limit, until the client has closed. Our
+    end stays open until then, since Chromium tells of a socket that has ended in place of the alert, too.
+    """
+    loop = asyncio.get_running_loop()
+    n_bytes = 0
+    with contextlib.suppress(OSError):  # the client may be gone, or not go; TimeoutError is one
+        sock.setblocking(False)
+        sock.send(alert)
+        async with asyncio.timeout(LINGER_S):
+            while n_bytes < LINGER_BYTES_MAX and (data := await loop.sock_recv(sock, 16_384)):
+                n_bytes += len(data)
 
 
 class Listener:
@@ -208,8 +230,8 @@ class Listener:
                 )
             except (OSError, EOFError) as exc:  # ssl.SSLError is an OSError
                 self._refuse(address, refusal_reason(exc))
-                with contextlib.suppress(OSError):  # the client may be gone
-                    spare.send(refusal_alert(exc))
+                if alert := refusal_alert(exc):
+                    await _say_why(spare, alert)
 
     def _refuse(self, address: str, reason: str) -> None:
         self._metrics.handshakes_failed.labels(reason=reason).inc()

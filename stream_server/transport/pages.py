@@ -21,6 +21,10 @@ FOLDER = Path(stream_server.__file__).parents[1] / "client_js"
 SPEAKER_PAGE = "/"
 ROOM_PAGES = "/room/"
 """Followed by a room's name; the page itself says so when there can be no such room."""
+ADMIN_PAGE = "/admin/"
+"""For admins only; the gate asks for it after it knows who asks."""
+_OF_ADMIN = "/client/pages/admin"
+"""How the paths of what that page loads begin."""
 
 CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -79,16 +83,22 @@ class StaticPages:
         }
         self._table[SPEAKER_PAGE] = _read(folder / "pages" / "speaker.html")
         self._room = _read(folder / "pages" / "room.html")
+        self._admin = _read(folder / "pages" / "admin.html")
+        self._refused = _read(folder / "pages" / "refused.html")
 
     def for_guests(self) -> "StaticPages":
-        """The same without the speaker's page: guests read."""
+        """The same without what speakers and admins have: guests read."""
         pages = copy(self)
-        pages._table = {path: file for path, file in self._table.items() if path != SPEAKER_PAGE}
+        pages._table = {
+            path: file
+            for path, file in self._table.items()
+            if path != SPEAKER_PAGE and not path.startswith(_OF_ADMIN)
+        }
         return pages
 
     @property
     def paths(self) -> frozenset[str]:
-        """Every path but those of rooms."""
+        """Every path but those of rooms and admins."""
         return frozenset(self._table)
 
     def answer(self, path: str, headers: Mapping[str, str]) -> Answer | None:
@@ -102,12 +112,28 @@ class StaticPages:
             Status, headers without ``Content-Length``, and body; None when nothing is there.
         """
         file = self._room if _is_room(path) else self._table.get(path)
-        if file is None:
-            return None
-        answer_headers = [("Content-Type", file.content_type), ("ETag", file.tag), *HEADERS]
-        if _matches(headers.get("If-None-Match", ""), file.tag):
-            return HTTPStatus.NOT_MODIFIED, answer_headers, b""
-        return HTTPStatus.OK, answer_headers, file.body
+        return None if file is None else _answer(file, headers)
+
+    def answer_admin(self, path: str, headers: Mapping[str, str]) -> Answer | None:
+        """The same for the page that only admins may see; whoever calls has made sure of that."""
+        return _answer(self._admin, headers) if path == ADMIN_PAGE else None
+
+    def refusal(self) -> Answer:
+        """What everybody else sees in its place: 403, and what to do."""
+        # Not to be kept: with another certificate, or after a change of the policy, it is wrong.
+        headers = [("Cache-Control", "no-store"), *(one for one in HEADERS if one[0] != "Cache-Control")]
+        return (
+            HTTPStatus.FORBIDDEN,
+            [("Content-Type", self._refused.content_type), *headers],
+            self._refused.body,
+        )
+
+
+def _answer(file: _File, headers: Mapping[str, str]) -> Answer:
+    answer_headers = [("Content-Type", file.content_type), ("ETag", file.tag), *HEADERS]
+    if _matches(headers.get("If-None-Match", ""), file.tag):
+        return HTTPStatus.NOT_MODIFIED, answer_headers, b""
+    return HTTPStatus.OK, answer_headers, file.body
 
 
 def _is_room(path: str) -> bool:

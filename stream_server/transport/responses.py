@@ -15,6 +15,9 @@ from stream_server.core.audit import Actor, AuditEvent
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.dialects import schema
 
+Page = tuple[int, list[tuple[str, str]], bytes]
+"""Status, headers without ``Content-Length``, and body."""
+
 
 class Health(Protocol):
     """Whether the server can do its work."""
@@ -26,10 +29,25 @@ class Health(Protocol):
 class Pages(Protocol):
     """What browsers may load."""
 
-    def answer(
-        self, path: str, headers: Mapping[str, str]
-    ) -> tuple[int, list[tuple[str, str]], bytes] | None:
+    def answer(self, path: str, headers: Mapping[str, str]) -> Page | None:
         """Status, headers and body for a GET or HEAD of ``path``, without its query; None: no such page."""
+
+    def answer_admin(self, path: str, headers: Mapping[str, str]) -> Page | None:
+        """The same for the pages that only admins may see."""
+
+    def refusal(self) -> Page:
+        """What everybody else sees in their place."""
+
+
+class Reports(Protocol):
+    """The security report."""
+
+    def ask(self) -> bytes | None:
+        """The report as JSON; None while it is being made.
+
+        Raises:
+            AuditUnavailable: It cannot be made.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,13 @@ class Refusal:
     """The method, where that was wrong."""
     actor: Actor | None = None
     """Whom the audit log is to name, where the request does not tell by a certificate."""
+    problem: str | None = None
+    """A code that says more than ``code``, for the operator only."""
+
+    @property
+    def reason(self) -> str:
+        """For logs."""
+        return self.problem or self.code
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +91,14 @@ class Admitted:
     """What must stand in the audit log before the upgrade."""
 
 
+Decision = Response | Recorded | Admitted
+
+
 class Doorkeeper(Protocol):
     """Decides about each request of a listener."""
 
-    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> "Decision":
+    def respond(self, connection: ServerConnection, request: Request, now_s: float) -> Decision:
         """The response that ends the connection, or what serves it after the upgrade."""
-
-
-Decision = Response | Recorded | Admitted
 
 
 def health_response(connection: ServerConnection, *, ready: bool) -> Response:
@@ -98,10 +123,19 @@ def refuse(refusal: Refusal) -> Response:
 
 def json_response(status: HTTPStatus, value: object, headers: Iterable[tuple[str, str]] = ()) -> Response:
     """A JSON body that nobody may keep."""
-    body = msgspec.json.encode(value) + b"\n"
-    return _response(
-        status, [("Content-Type", "application/json"), ("Cache-Control", "no-store"), *headers], body
-    )
+    return encoded_json_response(status, msgspec.json.encode(value) + b"\n", headers)
+
+
+def encoded_json_response(
+    status: HTTPStatus, body: bytes, headers: Iterable[tuple[str, str]] = ()
+) -> Response:
+    """The same where the body is JSON already."""
+    kept = [
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
+    return _response(status, [*kept, *headers], body)
 
 
 def page_response(request: Request, path: str, pages: Pages | None) -> Response | None:
@@ -109,8 +143,11 @@ def page_response(request: Request, path: str, pages: Pages | None) -> Response 
     if pages is None or request.method not in ("GET", "HEAD"):
         return None
     page = pages.answer(path, request.headers)
-    if page is None:
-        return None
+    return None if page is None else shown(request, page)
+
+
+def shown(request: Request, page: Page) -> Response:
+    """A page as the response to a GET or HEAD."""
     status, headers, body = page
     response = _response(HTTPStatus(status), headers, body)
     if request.method == "HEAD":
@@ -201,6 +238,11 @@ def bearer_tokens(request: Request) -> list[str]:
     )
     prefix = schema.BEARER_PREFIX
     return shown + [name.removeprefix(prefix) for name in offered if name.startswith(prefix)]
+
+
+def not_a_page_request(request: Request, path: str) -> Refusal | None:
+    """Why a request does not ask for a page."""
+    return None if request.method == "HEAD" else not_a_get(request, path)
 
 
 def not_an_upgrade(request: Request, path: str, origins: frozenset[str] = frozenset()) -> Refusal | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from accessibility import violations
 from devtools import SCREENSHOTS, ChromiumPage, Open, Page, firefox, found, temporary_home
 from live_server import LiveServer, live_server
 from pki import Pki
@@ -14,10 +15,8 @@ from typer.testing import CliRunner
 
 from stream_server.cli import app
 from stream_server.engine.fake import numbered_speech, numbers_in, silence
-from stream_server.transport.pages import FOLDER
 
 PASSPHRASE = "only-for-tests-1234"
-AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +86,6 @@ def test_captions_are_saved_as_text_and_subtitles(page: ChromiumPage) -> None:
 
 
 # ---------------------------------------------------------------- for everybody
-
-
-def violations(page: Page) -> list[str]:
-    """What axe-core finds wrong, each with its first element."""
-    if not AXE.is_file():
-        pytest.skip("axe-core is not installed: npm ci in client_js, or make test-browser")
-    page.evaluate(f"(() => {{ {AXE.read_text()} }})()")
-    found_wrong = page.evaluate(
-        "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>"
-        " violations.map(({ id, nodes }) => id + ': ' + nodes[0].html + nodes[0].failureSummary))"
-    )
-    return list(found_wrong)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -194,14 +181,9 @@ def test_a_screen_that_is_on_for_weeks_does_not_grow(page: ChromiumPage, countin
 def test_without_a_certificate_the_browser_shows_its_own_error(browser: Open, counting: LiveServer) -> None:
     page = browser().page()
     page.look(1280, 800)
-    shown = ""
-    # The server's refusal and the end of the connection race each other to the browser.
     for _ in range(10):
         page.goto(url_of(counting))
-        shown = page.evaluate("document.body.innerText")
-        if "ERR_BAD_SSL_CLIENT_AUTH_CERT" in shown:
-            break
-    assert "ERR_BAD_SSL_CLIENT_AUTH_CERT" in shown
+        assert "ERR_BAD_SSL_CLIENT_AUTH_CERT" in page.evaluate("document.body.innerText")
     page.screenshot(SCREENSHOTS / "chromium-without-certificate.png")
 
 
@@ -211,6 +193,33 @@ def test_a_reader_is_told_that_he_may_not_speak(browser: Open, counting: LiveSer
     page.until("document.querySelector('#problem')?.hidden === false")
     assert "does not allow you to speak" in page.text("#problem-title")
     assert page.text("#who-identity") == "/reader/dora"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(browser_pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A server whose policy lets nobody of this machine in."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.toml"
+    policy.write_text(
+        '[[rule]]\nidentities = ["/*"]\nrole = "reader"\nread = ["*"]\nnetworks = ["10.99.0.0/16"]\n'
+    )
+    with live_server(browser_pki, policy={"file": str(policy)}) as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/", "#problem"), ("/room/hall", "#problem"), ("/admin/", "main.panel")]
+)
+def test_who_comes_from_a_wrong_network_is_told_so_and_what_to_do(
+    path: str, shown: str, page: ChromiumPage, elsewhere: LiveServer
+) -> None:
+    page.look(1280, 800)
+    page.goto(url_of(elsewhere) + path)
+    page.until(
+        f"document.querySelector('{shown}')?.textContent.includes('may not be used from this network')"
+    )
+    assert "ask whoever looks after the captions to allow this one" in page.text(shown)
+    assert page.evaluate(f"document.querySelector('{shown}').checkVisibility()")
+    page.screenshot(SCREENSHOTS / f"wrong-network{path.replace('/', '-')}.png")
 
 
 def test_a_room_that_cannot_be_is_explained(page: ChromiumPage, counting: LiveServer) -> None:

@@ -47,7 +47,7 @@ export class FakeNetwork {
   timers = new Map();
   nowMs = 0;
   nTimers = 0;
-  facts = { isOnline: true, health: "ready", who: null, now: 0 };
+  facts = { isOnline: true, health: "ready", who: null, refusal: null, now: 0 };
   probes = 0;
 
   get environment() {

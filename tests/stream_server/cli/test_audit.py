@@ -79,7 +79,7 @@ def test_no_log_is_one_line_and_exit_4(tmp_path: Path, command: list[str]) -> No
 def test_report_sums_up_the_day(log: Log) -> None:
     result = run(log, "report")
     assert result.exit_code == 0
-    assert "4 entries, 3 sessions ended" in result.output
+    assert "4 entries, 0 requests admitted, 1 turned away, 3 sessions ended" in result.output
     assert "revoked certificate used" in result.output
     assert "intact:" in result.output
 

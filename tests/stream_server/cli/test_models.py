@@ -40,8 +40,10 @@ class Command:
         return self("pull", *words, "--config", self.config, answer=answer)
 
     def left(self) -> list[str]:
+        """Files of the state folder, without the audit log."""
         found = self.state.rglob("*") if self.state.exists() else []
-        return sorted(str(path.relative_to(self.state)) for path in found if path.is_file())
+        names = (str(path.relative_to(self.state)) for path in found if path.is_file())
+        return sorted(name for name in names if not name.startswith("audit/"))
 
 
 @pytest.fixture

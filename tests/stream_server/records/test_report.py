@@ -1,7 +1,10 @@
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from stream_server.core.audit import Actor, AuditAction, AuditEvent, Outcome
+from stream_server.records import report as report_module
 from stream_server.records.line import Entry, entry_of
 from stream_server.records.report import Counted, Report, make_report
 
@@ -133,3 +136,76 @@ def test_a_server_that_ended_without_saying_so_is_suspicious() -> None:
 def test_an_empty_log_makes_an_empty_report() -> None:
     report = report_of([])
     assert (report.n_entries, report.outcomes, report.suspicions) == (0, [], [])
+
+
+def test_hours_tell_when_it_was_busy() -> None:
+    report = report_of(
+        [(0, admitted(ANNA)), (3_599, denied()), (3_600, repeated(7)), (86_399, admitted(ANNA))]
+    )
+    assert len(report.by_hour) == 24
+    assert report.by_hour[1].begin == "2026-11-21T13:00:00+00:00"
+    assert [(hour.admitted, hour.turned_away) for hour in report.by_hour[:2]] == [(1, 1), (0, 7)]
+    assert (report.by_hour[23].admitted, report.admitted, report.turned_away) == (1, 2, 8)
+
+
+def test_a_flood_of_addresses_takes_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "KINDS_MAX", 20)
+    often = [(i, denied(source="10.0.0.9")) for i in range(60)]
+    once = [(60 + i, denied(source=f"2001:db8::{i:x}")) for i in range(500)]
+    making = report_module._Summary(NOON, NOON + timedelta(hours=24))
+    suspect = report_module._Suspicions()
+    for entry in log_of([*often, *once]):
+        making.add(entry)
+        suspect.follow(entry, is_within=True)
+    report = making.report(suspect.found)
+    assert report.failures_by_address[0] == Counted("10.0.0.9", 60), "the frequent ones are not forgotten"
+    assert report.failures_by_reason == [Counted("not_allowed", 560)]
+    assert len(making._counts["addresses"]._counts) <= 40
+    assert len(suspect._failures) <= 20
+
+
+def test_certificates_that_are_remembered_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "SERIALS_MAX", 3)
+    monkeypatch.setattr(report_module, "KINDS_MAX", 3)
+    suspect = report_module._Suspicions()
+    names = ["0", "1", "2", "0", "3", "0", "1"]
+    actors = [Actor(f"spiffe://stream-server.local/source/{name}", name, "cc" * 32) for name in names]
+    for entry in log_of((i, admitted(actor)) for i, actor in enumerate(actors)):
+        suspect.follow(entry, is_within=True)
+    assert len(suspect._serials) == len(suspect._addresses) == 3
+    new = [found.detail[-1] for found in suspect.found if "first" in found.rule]
+    assert new == ["0", "1", "2", "3", "1"], "the one that was away for the longest is new again"
+
+
+def test_only_the_soonest_ends_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "KINDS_MAX", 5)
+    monkeypatch.setattr(report_module, "EXPIRING_MAX", 3)
+    events = [
+        (
+            i,
+            admitted(
+                Actor(f"spiffe://a.b/source/{i:02}", f"{i:x}", ""), not_after=f"2026-12-{i:02}T00:00:00"
+            ),
+        )
+        for i in range(20, 0, -1)
+    ]
+    assert [expiring.identity[-2:] for expiring in report_of(events).expiring] == ["01", "02", "03"]
+
+
+def test_a_command_that_did_not_say_how_it_ended_is_suspicious() -> None:
+    operator = Actor("user:anna", "", "")
+
+    def command(action: AuditAction, session: str) -> AuditEvent:
+        detail: dict[str, str | int] = {"action": "model.remove"}
+        return AuditEvent(action, Outcome.SUCCESS, operator, None, "model:a", None, session, detail)
+
+    events = [
+        (-1, command(AuditAction.COMMAND_BEGIN, "before")),
+        (0, command(AuditAction.COMMAND_BEGIN, "whole")),
+        (1, command(AuditAction.MODEL_REMOVE, "whole")),
+        (2, command(AuditAction.COMMAND_BEGIN, "killed")),
+        (86_000, command(AuditAction.COMMAND_BEGIN, "at work")),
+    ]
+    [found] = report_of(events).suspicions
+    assert found.rule == "a command did not say how it ended"
+    assert found.detail == "user:anna: model.remove model:a"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stream_server.errors import ConfigError
-from stream_server.transport.pages import FOLDER, StaticPages
+from stream_server.transport.pages import ADMIN_PAGE, FOLDER, StaticPages
 
 PAGES = ["/", "/room/board-301"]
 
@@ -57,7 +57,7 @@ def test_everything_is_served_under_a_policy_that_knows_this_server_only(
 def test_a_page_loads_nothing_but_what_the_table_has(path: str, pages: StaticPages) -> None:
     loads = re.findall(r'(?:src|href)="(?!#)([^"]+)"', body_of(pages, path))
     assert len(loads) >= 4
-    assert set(loads) <= pages.paths
+    assert set(loads) <= pages.paths | {ADMIN_PAGE}
     assert "style=" not in body_of(pages, path)
     assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=", body_of(pages, path))
 
@@ -110,9 +110,33 @@ def test_a_browser_that_has_the_page_gets_304_without_a_body(pages: StaticPages)
 def test_guests_get_the_readers_page_and_not_the_speakers(pages: StaticPages) -> None:
     guests = pages.for_guests()
     assert guests.answer("/", {}) is None
-    assert guests.paths == pages.paths - {"/"}
+    of_admins = {path for path in pages.paths if path.startswith("/client/pages/admin")}
+    assert len(of_admins) == 3
+    assert guests.paths == pages.paths - {"/"} - of_admins
     assert guests.answer("/room/hall", {}) == pages.answer("/room/hall", {})
     assert pages.answer("/", {}) is not None
+
+
+def test_the_admins_page_is_not_among_those_for_everybody(pages: StaticPages) -> None:
+    assert pages.answer("/admin/", {}) is None
+    page = pages.answer_admin("/admin/", {})
+    assert page is not None
+    assert (page[0], pages.answer_admin("/admin", {})) == (200, None)
+    known = pages.answer_admin("/admin/", {"If-None-Match": dict(page[1])["ETag"]})
+    assert known is not None
+    assert known[0] == 304
+    for body in (page[2].decode(), pages.refusal()[2].decode()):
+        loads = set(re.findall(r'(?:src|href)="(?!#)([^"]+)"', body))
+        assert loads <= pages.paths
+        assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|style=", body)
+
+
+def test_a_refusal_is_not_kept_and_runs_under_the_same_policy(pages: StaticPages) -> None:
+    status, headers, _ = pages.refusal()
+    named = dict(headers)
+    assert status == 403
+    assert named["Cache-Control"] == "no-store"
+    assert named["Content-Security-Policy"] == headers_of(pages, "/")["Content-Security-Policy"]
 
 
 def test_an_installation_without_the_pages_says_what_is_missing(tmp_path: Path) -> None:
@@ -145,5 +169,6 @@ def test_a_wheel_carries_everything_that_is_served(tmp_path: Path, pages: Static
     [wheel] = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     files = {path.replace("/client/", "client_js/") for path in pages.paths - {"/"}}
-    assert files | {"client_js/pages/speaker.html", "client_js/pages/room.html"} <= names
+    html = {f"client_js/pages/{name}.html" for name in ("speaker", "room", "admin", "refused")}
+    assert files | html <= names
     assert not [name for name in names if "node_modules" in name or ".test." in name]
