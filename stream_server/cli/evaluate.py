@@ -28,7 +28,6 @@ from stream_server.cli.beam_options import (
     PatienceOption,
     chosen_beam,
 )
-from stream_server.cli.demo import CONFIG
 from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
 from stream_server.cli.own_server import own_server
@@ -51,6 +50,11 @@ class CommandError(Exception):
     """Raised when nothing can be evaluated; one line for the user."""
 
 
+OWN_CONFIG = """\
+# Written by stream-server evaluate, which connects once for each recording.
+[limits]
+connects_per_minute = 1000
+"""
 EXPECTED = (
     AuthorityError,
     ClientError,
@@ -258,7 +262,7 @@ async def _measure_streamed(
     assert task is not None
     # As Ctrl-C does, so that the server is stopped when a supervisor says so.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with own_server(folder, CONFIG) as server:
+    async with own_server(folder, OWN_CONFIG) as server:
         streamed = measure_streamed(references.usable, Heading(groups), server.url, server.tls, beam)
         async for outcome in streamed:
             take(outcome)
