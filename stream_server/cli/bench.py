@@ -39,10 +39,11 @@ from stream_server.cli.client_files import (
 )
 from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
+from stream_server.cli.model_rules import ConfigOption, with_model_rules
 from stream_server.cli.own_server import own_server
 from stream_server.config import state_dir
 from stream_server.engine.manifest import find_model
-from stream_server.errors import ModelError
+from stream_server.errors import ConfigError, ModelError
 from stream_server.evaluation.references import ManifestError, parse_manifest
 from stream_server.load.chart import draw_latency
 from stream_server.load.limit import LimitSearch
@@ -69,6 +70,7 @@ class CommandError(Exception):
 EXPECTED = (
     AuthorityError,
     CommandError,
+    ConfigError,
     LoadFailed,
     ManifestError,
     ModelError,
@@ -96,6 +98,15 @@ class Outcome:
 
     runs: tuple[RunResult, ...]
     limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A server to start for the measurement."""
+
+    model: Path | None
+    config: str
+    """TOML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,7 @@ def bench(
     client_processes: Annotated[
         int, typer.Option(min=0, help="Processes that share the clients; 0 is one for 50.")
     ] = 0,
+    config: ConfigOption = None,
     seed: Annotated[int, typer.Option(help="Another one shuffles the recordings differently.")] = 1,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write all figures here.", show_default=False)
@@ -182,11 +194,10 @@ def bench(
     try:
         settings = Settings(ramp, seconds, gap, language, seed, client_processes)
         wanted = Wanted(_session_counts(sessions, find_limit=find_limit), find_limit, settings)
-        target = _foreign(server, server_pid, certs, ca, cert, key) if server else None
-        folder = find_model(model, state_dir(None)) if model and not server else None
+        target = _foreign(server, server_pid, certs, ca, cert, key) if server else _own(model, config)
         with as_file(files("stream_server") / "assets" / "recordings") as included:
             path = manifest or included / "manifest.json"
-            outcome = asyncio.run(_measure(path, target, folder, wanted, errors))
+            outcome = asyncio.run(_measure(path, target, wanted, errors))
         _show(outcome, errors)
         named = str(manifest) if manifest else "the included recordings"
         _write_files(outcome, named, server or "own", wanted, json_file, plot)
@@ -222,13 +233,16 @@ def _foreign(
     return Foreign(url, *client_paths(certs or state_dir(None) / "certs", ca, cert, key), pid)
 
 
-async def _measure(
-    path: Path, foreign: Foreign | None, model: Path | None, wanted: Wanted, errors: Console
-) -> Outcome:
+def _own(model: str | None, config: Path | None) -> Own:
+    folder = find_model(model, state_dir(None)) if model else None
+    return Own(folder, with_model_rules(OWN_CONFIG, folder, config))
+
+
+async def _measure(path: Path, server: Foreign | Own, wanted: Wanted, errors: Console) -> Outcome:
     stopping = _stop_on_interrupt()
     with TemporaryDirectory(prefix="stream-server-bench-") as folder:
         material = await asyncio.to_thread(_read_material, path, Path(folder, "samples.pcm"), errors)
-        async with _target(foreign, model, errors) as target:
+        async with _target(server) as target:
             return await _run_all(target, material, wanted, errors, stopping)
 
 
@@ -261,11 +275,11 @@ def _read_material(path: Path, samples: Path, errors: Console) -> Material:
 
 
 @asynccontextmanager
-async def _target(foreign: Foreign | None, model: Path | None, errors: Console) -> AsyncIterator[Target]:
-    if foreign is not None:
-        yield Target(foreign.url, foreign.ca, foreign.cert, foreign.key, foreign.pid)
+async def _target(server: Foreign | Own) -> AsyncIterator[Target]:
+    if isinstance(server, Foreign):
+        yield Target(server.url, server.ca, server.cert, server.key, server.pid)
         return
-    async with own_server(model, OWN_CONFIG) as own:
+    async with own_server(server.model, server.config) as own:
         yield Target(own.url, own.ca, own.cert, own.key, own.pid)
 
 

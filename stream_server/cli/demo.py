@@ -25,13 +25,14 @@ from stream_server.cli.captions_view import CaptionsView, LinesView, TerminalVie
 from stream_server.cli.demo_certs import client_files, ensure_certs
 from stream_server.cli.demo_report import Report, make_report, report_table, word_error_rate
 from stream_server.cli.demo_server import HOST, ServerFailed, free_port, running, wait_until_healthy
+from stream_server.cli.model_rules import ConfigOption, with_model_rules
 from stream_server.client import CaptionStream, ClientError, Pace, connect, transcribe
 from stream_server.client.latency import Utterance
 from stream_server.client.pacing import Clock, Sleep
 from stream_server.config import state_dir
 from stream_server.dialects.schema import PATH
 from stream_server.engine.manifest import find_model
-from stream_server.errors import ModelError
+from stream_server.errors import ConfigError, ModelError
 from stream_server.evaluation.heard import Heard
 
 CHUNK_S = 0.1
@@ -40,7 +41,8 @@ FAST_S = 18.0
 START_S = 120.0
 """For the server to load its models, also on a slow machine."""
 CONFIG = """\
-# Written by stream-server demo, so that no other configuration file changes what it shows.
+# Written by stream-server demo, so that no other configuration changes what it shows; of the operator's the
+# rules for models count, if it is not the embedded model.
 [limits]
 connects_per_minute = 1000
 
@@ -64,6 +66,8 @@ class Place:
 
     folder: Path
     model: Path | None = None
+    rules: Path | None = None
+    """Configuration with the rules for models; None: where ``serve`` finds it."""
 
     @property
     def store(self) -> Store:
@@ -86,6 +90,7 @@ class Place:
 EXPECTED = (
     AuthorityError,
     ClientError,
+    ConfigError,
     ModelError,
     OSError,
     ServerFailed,
@@ -112,6 +117,7 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    config: ConfigOption = None,
     certificates_only: Annotated[
         bool, typer.Option("--certificates-only", help="Make the certificates, or keep valid ones, and stop.")
     ] = False,
@@ -125,7 +131,7 @@ def demo(
     folder = (state_dir_option or state_dir(None) / "demo").absolute()
     console = Console(highlight=False)
     try:
-        place = Place(folder, find_model(model, state_dir(None)) if model else None)
+        place = Place(folder, find_model(model, state_dir(None)) if model else None, config)
         if certificates_only:
             _prepare(place, console)
             return
@@ -163,9 +169,9 @@ def _run(place: Place, console: Console) -> Report:
 
 def _prepare(place: Place, console: Console) -> ssl.SSLContext:
     place.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (place.folder / "demo.toml").write_text(
-        CONFIG.format(audit=json.dumps(str(place.folder / "demo-audit"))), encoding="utf-8"
-    )
+    own = CONFIG.format(audit=json.dumps(str(place.folder / "demo-audit")))
+    text = with_model_rules(own, place.model, place.rules)
+    (place.folder / "demo.toml").write_text(text, encoding="utf-8")
     made = ensure_certs(place.store)
     what = "throw-away authority, one server, one client" if made else "those of an earlier run"
     _done(console, "Certificates", what, _shown(place.store.folder))

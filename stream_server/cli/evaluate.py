@@ -28,9 +28,9 @@ from stream_server.cli.beam_options import (
     PatienceOption,
     chosen_beam,
 )
-from stream_server.cli.demo import CONFIG
 from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
+from stream_server.cli.model_rules import with_model_rules
 from stream_server.cli.own_server import own_server
 from stream_server.client import ClientError
 from stream_server.config import find_config, load_config, state_dir
@@ -53,6 +53,11 @@ class CommandError(Exception):
     """Raised when nothing can be evaluated; one line for the user."""
 
 
+OWN_CONFIG = """\
+# Written by stream-server evaluate, which connects once for each recording.
+[limits]
+connects_per_minute = 1000
+"""
 EXPECTED = (
     AuthorityError,
     ClientError,
@@ -290,7 +295,7 @@ async def _measure_streamed(
     assert task is not None
     # As Ctrl-C does, so that the server is stopped when a supervisor says so.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    async with own_server(folder, CONFIG) as server:
+    async with own_server(folder, with_model_rules(OWN_CONFIG, folder)) as server:
         streamed = measure_streamed(references.usable, Heading(groups), server.url, server.tls, beam)
         async for outcome in streamed:
             take(outcome)
