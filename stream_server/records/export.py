@@ -12,7 +12,7 @@ from stream_server.records.line import Entry
 _AUTHENTICATION = 3002
 _LOGON = 1
 _API_ACTIVITY = 6003
-_ACTIVITY = {"start": 1, "load": 2, "end": 3, "stop": 3, "expire": 4}
+_ACTIVITY = {"start": 1, "mint": 1, "load": 2, "rotate": 3, "end": 3, "stop": 3, "expire": 4}
 """Verbs of our actions as create, read, update, delete; everything else is "other"."""
 _OTHER = 99
 _SEVERITY = {Outcome.SUCCESS.value: 1, Outcome.DENIED.value: 3, Outcome.FAILURE.value: 3}

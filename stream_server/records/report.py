@@ -169,6 +169,10 @@ class _Suspicions:
             return
         if entry.outcome != Outcome.SUCCESS:
             yield from self._failure(entry)
+        elif entry.actor is not None and "token" in entry.detail:
+            # Whoever uses it has no certificate: that of its maker is nowhere near.
+            token = f"{entry.detail['token']} of {entry.actor.id}"
+            yield from self._addresses_of(entry, "token", token, token)
         elif entry.actor is not None:
             yield from self._certificate(entry, entry.actor.id, entry.actor.serial)
 
@@ -186,14 +190,17 @@ class _Suspicions:
         if serial not in self._serials:
             self._serials.add(serial)
             yield "certificate seen for the first time", f"{who}, serial {serial}"
-        seen = self._addresses.setdefault(serial, deque())
+        yield from self._addresses_of(entry, "certificate", serial, who)
+
+    def _addresses_of(self, entry: Entry, kind: str, key: str, who: str) -> Iterable[tuple[str, str]]:
+        seen = self._addresses.setdefault(key, deque())
         seen.append((entry.time, entry.src or "unknown"))
         while entry.time - seen[0][0] > ADDRESSES_WITHIN:
             seen.popleft()
         addresses = {address for _, address in seen}
         if len(addresses) >= ADDRESSES:
             seen.clear()
-            yield "one certificate at many addresses", f"{who} from {', '.join(sorted(addresses))}"
+            yield f"one {kind} at many addresses", f"{who} from {', '.join(sorted(addresses))}"
 
     def _time(self, entry: Entry) -> Iterable[tuple[str, str]]:
         if self._before is not None and self._before.time - entry.time > CLOCK_STEP:
