@@ -6,7 +6,7 @@
  */
 
 import { ProblemError, explain, explainFailure, probe, probeHealth } from "./problems.js";
-import { SUBPROTOCOL, WireError, decode, encode } from "./wire.js";
+import { BEARER_PREFIX, SUBPROTOCOL, WireError, decode, encode } from "./wire.js";
 
 /** Back-off doubles from the first to the second, each drawn anew between a half and the whole of it. */
 const DELAY_MS_MIN = 500;
@@ -32,6 +32,8 @@ const QUIET_MS = 60_000;
  * @property {() => string} url Of the next attempt.
  * @property {() => import("./wire.js").ClientMessage | Promise<import("./wire.js").ClientMessage>} first
  *   First message of the next attempt; may throw `ProblemError`.
+ * @property {() => Promise<string>} [token] Shown when the socket of the next attempt is opened, in place of
+ *   a certificate; may throw `ProblemError`.
  * @property {(event: import("./wire.js").ServerEvent) => void} onEvent
  * @property {(state: State) => void} onState
  * @property {import("./problems.js").Wish} wish
@@ -43,7 +45,7 @@ const QUIET_MS = 60_000;
  *   | "onmessage" | "onclose">} Socket
  *
  * @typedef {object} Environment
- * @property {(url: string) => Socket} connect
+ * @property {(url: string, protocols: string[]) => Socket} connect
  * @property {(callback: () => void, ms: number) => number} setTimer
  * @property {(timer: number) => void} clearTimer
  * @property {() => number} now Milliseconds.
@@ -54,7 +56,7 @@ const QUIET_MS = 60_000;
 
 /** @type {Environment} */
 export const BROWSER = {
-  connect: (url) => new WebSocket(url, SUBPROTOCOL),
+  connect: (url, protocols) => new WebSocket(url, protocols),
   setTimer: (callback, ms) => Number(setTimeout(callback, ms)),
   clearTimer: (timer) => clearTimeout(timer),
   now: () => performance.now(),
@@ -138,8 +140,11 @@ export class Connection {
     this.#say({ name: "connecting" });
     try {
       const first = await this.plan.first();
+      const token = await this.plan.token?.();
       if (attempt !== this.#attempt) return;
-      this.#listen(this.environment.connect(this.plan.url()), first);
+      // A page can set no header of a socket, and an address is written down by whatever it passes.
+      const protocols = [SUBPROTOCOL, ...(token === undefined ? [] : [`${BEARER_PREFIX}${token}`])];
+      this.#listen(this.environment.connect(this.plan.url(), protocols), first);
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error;
       if (attempt === this.#attempt) this.#judge(error.problem);

@@ -31,7 +31,7 @@ import { isObject } from "./wire.js";
  * @typedef {object} Wish What the connection was for.
  * @property {"stream" | "read"} right
  * @property {string | null} room
- * @property {boolean} [isGuest] Reads with a link in place of a certificate.
+ * @property {boolean} [isGuest] With a link or a token in place of a certificate.
  *
  * @typedef {object} Facts
  * @property {boolean} isOnline What the browser says of its network.
@@ -49,6 +49,8 @@ const PASSING = new Set([
   "internal_error",
   "slow_reader",
   "idle_timeout",
+  // Another token opens another stream.
+  "token_expired",
 ]);
 
 /** A problem that was found before a socket was opened. */
@@ -80,6 +82,7 @@ const FAILURES = {
   internal_error: "The server made a mistake.",
   slow_reader: "This device could not keep up with the captions.",
   idle_timeout: "The connection was quiet for too long.",
+  token_expired: "The time of this stream is over.",
   not_allowed: "This is not allowed.",
   quota_exceeded: "This certificate has been heard for as long as it may be today.",
 };

@@ -10,6 +10,7 @@ import { Backlog } from "./backlog.js";
 import { BROWSER, Connection } from "./connection.js";
 import { SAMPLE_RATE } from "./resample.js";
 import { cleared, emptyTranscript, endOf, reduce } from "./transcript.js";
+import { ProblemError } from "./problems.js";
 import { STREAM_PATH } from "./wire.js";
 
 /** Seconds of audio kept: 3.8 MB. */
@@ -30,6 +31,8 @@ const KEEPALIVE_MS = 10_000;
  * @property {string | null} [language] Code such as `"de"`; null lets the model decide.
  * @property {string | null} [room] Publish the captions in this room.
  * @property {string | null} [speaker] Name shown in the room.
+ * @property {() => Promise<string>} [token] Gives a writer token, asked before each connection, for pages at a
+ *   server's listener for guests; without it the browser shows a certificate.
  * @property {number} [linesMax] Lines of the transcript kept.
  * @property {import("./transcript.js").Transcript} [transcript] Of an earlier stream, to go on with.
  * @property {(transcript: import("./transcript.js").Transcript) => void} [onTranscript]
@@ -77,7 +80,8 @@ export class CaptionStream {
         first: () => this.#first(),
         onEvent: (event) => this.#take(event),
         onState: (state) => this.#stand(state),
-        wish: { right: "stream", room: options.room ?? null },
+        ...(options.token === undefined ? {} : { token: given(options.token) }),
+        wish: { right: "stream", room: options.room ?? null, isGuest: options.token !== undefined },
         opening: new Set(["started", "resumed"]),
         recovers: () => this.#recovers(),
       },
@@ -293,4 +297,24 @@ export function socketUrl(server, path) {
   const url = new URL(path, server ?? globalThis.location?.href);
   url.protocol = url.protocol === "http:" ? "ws:" : "wss:";
   return url.href;
+}
+
+/**
+ * What asks a page's own source for a token; whatever that throws is no reason to give up.
+ * @param {() => Promise<string>} source
+ */
+function given(source) {
+  return async () => {
+    try {
+      return await source();
+    } catch (error) {
+      if (error instanceof ProblemError) throw error;
+      throw new ProblemError({
+        code: "no_token",
+        title: "This page got no leave to speak.",
+        advice: "Captions go on by themselves when it does; reload the page if it takes longer.",
+        isFinal: false,
+      });
+    }
+  };
 }

@@ -7,6 +7,8 @@
  */
 
 export const SUBPROTOCOL = "captions.v1";
+/** Before a writer token among the subprotocols. */
+export const BEARER_PREFIX = "bearer.";
 export const STREAM_PATH = "/v1/stream";
 export const ROOMS_PATH = "/v1/rooms/";
 

@@ -229,6 +229,7 @@ class App:
             handshakes_per_address=self._config.limits.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,
             networks=networks(self._config.server.networks),
+            proxies=networks(self._config.server.proxy_from),
         )
         self._listeners = [self._listener]
         if self._guest_door is not None:

@@ -39,6 +39,12 @@ def _check_networks(name: str, texts: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be networks such as 10.1.0.0/16 or fd00::/8: {exc}") from exc
 
 
+def _check_proxies(texts: tuple[str, ...]) -> None:
+    _check_networks("proxy_from", texts)
+    if any(ip_network(text).prefixlen == 0 for text in texts):
+        raise ValueError("proxy_from must name the proxies: who is in it may claim to come from any address")
+
+
 def _check_origins(texts: tuple[str, ...]) -> None:
     for text in texts:
         # As browsers write it: small letters, nothing after host and port. "null" is what every sandboxed
@@ -60,6 +66,9 @@ class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long sessions get to deliver their last finals after SIGTERM."""
     networks: tuple[str, ...] = ()
     """Who may connect at all, in CIDR notation; others are cut off before TLS. Empty is everybody."""
+    proxy_from: tuple[str, ...] = ()
+    """Networks of proxies that tell each client's address by the PROXY protocol, version 2; that address
+    counts from there on. Connections of theirs without it are refused."""
     origins: tuple[str, ...] = ()
     """Other origins, such as ``https://intranet.example``, whose pages may open sockets here."""
 
@@ -69,6 +78,7 @@ class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("ops_port", self.ops_port, 0, 65_535)
         _range("drain_s", self.drain_s, 0, 3_600)
         _check_networks("networks", self.networks)
+        _check_proxies(self.proxy_from)
         _check_origins(self.origins)
 
 
@@ -202,6 +212,8 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handshakes_per_address: int = 16
     networks: tuple[str, ...] = ()
     """As ``server.networks``, for this listener."""
+    proxy_from: tuple[str, ...] = ()
+    """As ``server.proxy_from``, for this listener."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -214,6 +226,7 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _range(name, getattr(self, name), 1, 1_000_000)
         _range("stream_s", self.stream_s, 60, 86_400)
         _check_networks("networks", self.networks)
+        _check_proxies(self.proxy_from)
         if self.url is not None and not self.url.startswith("https://"):
             raise ValueError("url must begin with https://")
 

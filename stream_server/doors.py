@@ -189,6 +189,7 @@ class GuestDoor:
             handshakes_per_address=guest.handshakes_per_address,
             handshake_s=self._config.tls.handshake_s,
             networks=networks(guest.networks),
+            proxies=networks(guest.proxy_from),
         )
 
     def tick(self) -> None:

@@ -44,6 +44,40 @@ test("a stream says what it is, sends what it is given, and shows what comes bac
   assert.deepEqual(stream.transcript.lines.map(({ text }) => text), ["Good morning."]);
 });
 
+test("a page with a token shows a fresh one with each connection, and never in an address", async () => {
+  let n = 0;
+  const { network } = await streaming({ token: async () => `t${(n += 1)}` });
+  assert.deepEqual(network.socket.protocols, ["captions.v1", "bearer.t1"]);
+  network.socket.say(started("one", ["resume"]));
+  await again(network);
+  assert.deepEqual(network.socket.protocols, ["captions.v1", "bearer.t2"]);
+  assert.equal(network.socket.url, "wss://server:8443/v1/stream?resume");
+  assert.deepEqual((await streaming()).network.socket.protocols, ["captions.v1"]);
+});
+
+test("a page that gets no token tries again, and a stream whose time is over goes on with another", async () => {
+  let isDown = true;
+  const network = new FakeNetwork();
+  const token = async () => {
+    if (isDown) throw new Error("the page's server is down");
+    return "t";
+  };
+  const stream = new CaptionStream({ server: "https://server:8444", token }, network.environment);
+  stream.open();
+  await settle();
+  assert.equal(network.sockets.length, 0);
+  assert.equal(stream.state.name, "waiting");
+  assert.equal(stream.state.problem.code, "no_token");
+  isDown = false;
+  await network.pass(15_000);
+  network.socket.open();
+  network.socket.say(started("one"), { type: "error", event: 2, code: "token_expired", message: "over" });
+  await again(network);
+  assert.equal(network.socket.sent[0].type, "start");
+  network.socket.say(started("two"));
+  assert.equal(stream.state.name, "live");
+});
+
 test("without a room no field of rooms is sent", async () => {
   const { network } = await streaming({ speaker: "Anna" });
   assert.deepEqual(Object.keys(network.socket.sent[0]), ["type", "encoding", "sample_rate", "language"]);

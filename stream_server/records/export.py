@@ -13,9 +13,9 @@ _AUTHENTICATION = 3002
 _LOGON = 1
 _API_ACTIVITY = 6003
 _ACTIVITY = {
-    **dict.fromkeys(("start", "make", "issue", "install"), 1),
+    **dict.fromkeys(("start", "make", "mint", "issue", "install"), 1),
     **dict.fromkeys(("load", "read"), 2),
-    **dict.fromkeys(("end", "stop", "rekey"), 3),
+    **dict.fromkeys(("end", "stop", "rekey", "rotate"), 3),
     **dict.fromkeys(("expire", "remove", "revoke"), 4),
 }
 """Verbs of our actions as create, read, update, delete; everything else is "other"."""

@@ -269,6 +269,10 @@ class _Suspicions:
             return
         if entry.outcome != Outcome.SUCCESS:
             yield from self._failure(entry)
+        elif entry.actor is not None and "token" in entry.detail:
+            # Whoever uses it has no certificate: that of its maker is nowhere near.
+            token = f"{entry.detail['token']} of {entry.actor.id}"
+            yield from self._addresses_of(entry, "token", token, token)
         elif entry.actor is not None:
             yield from self._certificate(entry, entry.actor.id, entry.actor.serial)
 
@@ -287,14 +291,17 @@ class _Suspicions:
         _latest(self._serials, serial, None, SERIALS_MAX)
         if is_new:
             yield "certificate seen for the first time", f"{who}, serial {serial}"
-        seen = _latest(self._addresses, serial, {}, KINDS_MAX)
+        yield from self._addresses_of(entry, "certificate", serial, who)
+
+    def _addresses_of(self, entry: Entry, kind: str, key: str, who: str) -> Iterable[tuple[str, str]]:
+        seen = _latest(self._addresses, key, {}, KINDS_MAX)
         seen[entry.src or "unknown"] = entry.time
         for address in [old for old, when in seen.items() if entry.time - when > ADDRESSES_WITHIN]:
             del seen[address]
         if len(seen) >= ADDRESSES:
             addresses = ", ".join(sorted(seen))
             seen.clear()
-            yield "one certificate at many addresses", f"{who} from {addresses}"
+            yield f"one {kind} at many addresses", f"{who} from {addresses}"
 
     def _time(self, entry: Entry) -> Iterable[tuple[str, str]]:
         if self._before is not None and self._before.time - entry.time > CLOCK_STEP:

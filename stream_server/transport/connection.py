@@ -38,7 +38,7 @@ from stream_server.ops.metrics import Metrics
 from stream_server.transport.audit_events import actor_of
 from stream_server.transport.gate import will_resume
 from stream_server.transport.presence import Presence, Present
-from stream_server.transport.responses import address_of
+from stream_server.transport.responses import AddressedConnection, address_of
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ LEAVING = frozenset({1000, 1001})
 library has given up a connection, not the user a stream."""
 
 
-class StreamConnection(ServerConnection):
+class StreamConnection(AddressedConnection):
     """A connection whose keepalive knows back-pressure.
 
     websockets counts a ping as unanswered although the answer lies unread in a socket that we chose

@@ -30,6 +30,7 @@ from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.audit_events import handshake_refused
 from stream_server.transport.connection import PING_S, StreamConnection
+from stream_server.transport.proxy_header import ProxyHeaderError, read_source
 from stream_server.transport.responses import Admitted, Doorkeeper, Recorded, Refusal, refuse
 from stream_server.transport.tls import SwappableContext
 
@@ -112,6 +113,8 @@ class Listener:
         handshakes_per_address: The same for one address.
         handshake_s: How long one may take.
         networks: Who may connect; others are cut off before TLS. Empty is everybody.
+        proxies: Whose connections begin with a header that tells the client's address, see
+            ``transport/proxy_header.py``. It counts in place of the proxy's from there on.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Listener:
         handshakes_per_address: int,
         handshake_s: float,
         networks: tuple[Network, ...] = (),
+        proxies: tuple[Network, ...] = (),
     ) -> None:
         self._sockets = sockets
         self._context = context
@@ -136,7 +140,10 @@ class Listener:
         self._handshakes_per_address = handshakes_per_address
         self._handshake_s = handshake_s
         self._networks = networks
+        self._proxies = proxies
         self._accepting: list[asyncio.Task[None]] = []
+        self._introductions: set[asyncio.Task[None]] = set()
+        """Connections of proxies whose header has not come."""
         self._handshakes: set[asyncio.Task[None]] = set()
         self._addresses: Counter[str] = Counter()
         """Handshakes under way from each address, or network of one client."""
@@ -161,7 +168,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting; connections go on."""
-        stopping = [*self._accepting, *self._handshakes]
+        stopping = [*self._accepting, *self._introductions, *self._handshakes]
         self._accepting = []
         for task in stopping:
             task.cancel()
@@ -191,15 +198,44 @@ class Listener:
                 _log.error("accept_failed", extra=fields(error=exc.strerror))
                 await asyncio.sleep(0.1)
                 continue
-            if (reason := self._refusal_of(address[0])) is not None:
-                self._refuse(address[0], reason)
-                accepted.close()
-                continue
-            counted_as = limited_by(address[0])
-            self._addresses[counted_as] += 1
-            task = asyncio.create_task(self._secure(accepted, address[0]))
-            self._handshakes.add(task)
-            task.add_done_callback(partial(self._forget_handshake, counted_as))
+            if self._proxies and contains(self._proxies, address[0]):
+                self._introduce(accepted, address[0])
+            else:
+                self._begin(accepted, address[0])
+
+    def _introduce(self, sock: socket.socket, proxy: str) -> None:
+        """Let a proxy tell for whom its connection is, before anything else."""
+        if len(self._introductions) >= self._handshakes_max:
+            self._refuse(proxy, "too_many_handshakes")
+            sock.close()
+            return
+        task = asyncio.create_task(self._hear_proxy(sock, proxy))
+        self._introductions.add(task)
+        task.add_done_callback(self._introductions.discard)
+
+    async def _hear_proxy(self, sock: socket.socket, proxy: str) -> None:
+        try:
+            source = await read_source(sock, self._handshake_s)
+        except ProxyHeaderError as exc:
+            self._refuse(proxy, exc.reason)
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            self._begin(sock, source or proxy)
+
+    def _begin(self, sock: socket.socket, address: str) -> None:
+        """Begin TLS with a client, unless its address is refused."""
+        if (reason := self._refusal_of(address)) is not None:
+            self._refuse(address, reason)
+            sock.close()
+            return
+        counted_as = limited_by(address)
+        self._addresses[counted_as] += 1
+        task = asyncio.create_task(self._secure(sock, address))
+        self._handshakes.add(task)
+        task.add_done_callback(partial(self._forget_handshake, counted_as))
 
     def _refusal_of(self, address: str) -> str | None:
         """Why no handshake may begin with an address, or None if one may."""
@@ -223,7 +259,7 @@ class Listener:
         with sock.dup() as spare:
             try:
                 await asyncio.get_running_loop().connect_accepted_socket(
-                    self._connection,
+                    partial(self._connection, address),
                     sock,
                     ssl=self._context,
                     ssl_handshake_timeout=self._handshake_s,
@@ -238,11 +274,11 @@ class Listener:
         _log.warning("handshake_refused", extra=fields(reason=reason, address=address))
         self._auditor.record(handshake_refused(address, reason))
 
-    def _connection(self) -> StreamConnection:
+    def _connection(self, address: str) -> StreamConnection:
         protocol = ServerProtocol(subprotocols=[Subprotocol(schema.SUBPROTOCOL)], max_size=RECEIVE_BYTES_MAX)
         # A connection asks its server for no more than what this class has.
         server = cast(Server, self)
-        return StreamConnection(
+        connection = StreamConnection(
             protocol,
             server,
             ping_interval=PING_S,
@@ -251,6 +287,8 @@ class Listener:
             max_queue=QUEUE_MAX,
             write_limit=WRITE_LIMIT_BYTES,
         )
+        connection.client_address = address
+        return connection
 
     async def handler(self, connection: ServerConnection) -> None:
         """Serve one connection from the HTTP request on; started by websockets."""

@@ -283,7 +283,13 @@ def _origin_in(request: Request, origins: frozenset[str]) -> bool:
     return len(named) == 1 and named[0] in origins
 
 
+class AddressedConnection(ServerConnection):
+    """A connection that knows from where its client came: with a proxy in between, not from its peer."""
+
+    client_address: str
+    """Set by the listener."""
+
+
 def address_of(connection: ServerConnection) -> str:
-    """The peer's address, for logs and limits."""
-    peer = connection.transport.get_extra_info("peername")
-    return str(peer[0]) if peer else "unknown"
+    """The client's address, for logs and limits."""
+    return connection.client_address if isinstance(connection, AddressedConnection) else "unknown"

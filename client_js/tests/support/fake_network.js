@@ -8,8 +8,9 @@ export class FakeSocket {
   sent = [];
   isClosed = false;
 
-  constructor(url) {
+  constructor(url, protocols) {
     this.url = url;
+    this.protocols = protocols;
   }
 
   send(data) {
@@ -52,8 +53,8 @@ export class FakeNetwork {
 
   get environment() {
     return {
-      connect: (url) => {
-        this.sockets.push(new FakeSocket(url));
+      connect: (url, protocols) => {
+        this.sockets.push(new FakeSocket(url, protocols));
         return this.socket;
       },
       setTimer: (callback, ms) => {

@@ -121,6 +121,19 @@ def test_one_certificate_at_three_addresses_within_ten_minutes_is_suspicious() -
     assert rules(report_of(slow)) == []
 
 
+def by_token(token: str, source: str) -> AuditEvent:
+    detail: dict[str, str | int] = {"token": token}
+    return AuditEvent(AuditAction.AUTHORIZE, Outcome.SUCCESS, ANNA, source, "room:hall", detail=detail)
+
+
+def test_a_token_at_three_addresses_is_suspicious_and_its_makers_certificate_is_not() -> None:
+    shared = [(60 * i, by_token("t1", f"10.0.0.{i}")) for i in range(3)]
+    [suspicion] = report_of(shared).suspicions
+    assert suspicion.rule == "one token at many addresses"
+    assert suspicion.detail.startswith(f"t1 of {ANNA.id} from 10.0.0.0")
+    assert not report_of((60 * i, by_token(f"t{i}", f"10.0.0.{i}")) for i in range(9)).suspicions
+
+
 def test_a_clock_that_goes_back_is_suspicious() -> None:
     assert rules(report_of([(10, denied()), (6, denied())])) == []
     assert rules(report_of([(10, denied()), (4, denied())])) == ["the clock went back"]
