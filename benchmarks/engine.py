@@ -6,6 +6,9 @@ turns, round by round, and what is told are medians of ratios within a round: a 
 alike. Everything starts from the log-mel, which costs all the same. ``--clock cpu`` counts processor seconds
 of one thread, which others on the machine disturb less than they do the clock on the wall.
 
+On a CPU the other loop is the one that chooses tokens on the device (``engine.steps``), on CUDA the one that
+chooses them on the host. ``--device cuda --dtype float16 --shapes tiny base small large-v3`` measures a GPU.
+
 The floor is the time that the matrix products alone would take at the speed of a large one, measured in
 the same rounds (``benchmarks/arithmetic.py``). Run in the repository: ``python -m benchmarks.engine``;
 ``--save`` writes what it finds to ``benchmarks/results``.
@@ -36,6 +39,7 @@ from benchmarks.engine_report import (
     DRAFT,
     ENCODER,
     OTHER,
+    OTHER_LOOP,
     OURS,
     SEQUENTIAL,
     Line,
@@ -45,6 +49,7 @@ from benchmarks.engine_report import (
 )
 from benchmarks.engine_subjects import SHAPES, Subject, fitted_whisper, make_subject
 from benchmarks.faster_whisper import FasterWhisper, Run, Unavailable, ensure_environment
+from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.model import choose_device
 from stream_server.engine.rows import DecodeOptions
@@ -77,7 +82,10 @@ class Way:
 
 def ways_of(subject: Subject, asked: argparse.Namespace, other: FasterWhisper | None) -> Iterator[Way]:
     """All that is to be measured of a model; the reference is the first."""
-    decoder, clock = BatchDecoder(subject.model, "en"), CLOCKS[asked.clock]
+    clock = CLOCKS[asked.clock]
+    decoder = BatchDecoder(subject.own_model, "en")
+    on_device = is_accelerator(subject.own_model.device)
+    other_loop = BatchDecoder(subject.own_model, "en", chooses_on_device=not on_device)
     for context in dict.fromkeys(["full", *asked.contexts]):
         mels, model = subject.mels[context], subject.model
         reference = model if context == "full" else fitted_whisper(model, mels.shape[2] // 2)
@@ -88,6 +96,7 @@ def ways_of(subject: Subject, asked: argparse.Namespace, other: FasterWhisper | 
         for batch in asked.batches:
             rows = mels[:batch]
             yield Way(OURS, context, batch, _timed(clock, _ours(decoder, rows, subject)))
+            yield Way(OTHER_LOOP, context, batch, _timed(clock, _ours(other_loop, rows, subject)))
             yield Way(DRAFT, context, batch, _timed(clock, _ours(decoder, rows, subject, holds=True)))
             yield Way(ENCODER, context, batch, _timed(clock, _encoder(decoder, rows)))
             if batch > 1:
@@ -120,6 +129,8 @@ def _encoder(decoder: BatchDecoder, rows: Tensor) -> Callable[[], list[list[int]
 
 
 def _theirs(model: Whisper, rows: Tensor, subject: Subject, *, batch: int) -> Callable[[], list[list[int]]]:
+    # whisper knows no other precision.
+    rows = rows if rows.dtype == torch.float32 else rows.half()
     options = whisper.DecodingOptions(
         language="en",
         sample_len=subject.n_tokens,
@@ -166,6 +177,7 @@ def measure(subject: Subject, asked: argparse.Namespace, device: torch.device) -
                         subject.model,
                         subject.tokenizer,
                         device=device.type,
+                        compute_type=asked.dtype,
                         n_threads=torch.get_num_threads(),
                         clock=asked.clock,
                     )
@@ -185,7 +197,7 @@ def _take_turns(
 ) -> tuple[dict[str, list[list[int]]], list[float]]:
     said: dict[str, list[list[int]]] = {}
     peaks = []
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, asked.dtype)
     for turn in range(1 + asked.repeats):
         peak = peak_flops_per_s(device, dtype, CLOCKS[asked.clock])
         for way in ways:
@@ -269,11 +281,17 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5, help="rounds")
     parser.add_argument("--sequential", type=int, default=4, help="windows of whisper.decode, one by one")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument(
+        "--dtype",
+        choices=["float32", "float16", "bfloat16"],
+        help="numbers that are computed with [default: float32 on a CPU, float16 on CUDA]",
+    )
     parser.add_argument("--threads", type=int, default=0, help="of torch; 0 is all cores but one")
     parser.add_argument("--clock", default="wall", choices=list(CLOCKS))
     parser.add_argument("--without-faster-whisper", action="store_true")
     parser.add_argument("--save", action="store_true", help=f"write to {RESULTS.name}/")
     asked = parser.parse_args(words)
+    asked.dtype = asked.dtype or ("float16" if asked.device == "cuda" else "float32")
     if asked.clock == "cpu" and asked.device != "cpu":
         parser.error("--clock cpu counts nothing of what a GPU does")
     if asked.clock == "cpu":
@@ -297,11 +315,12 @@ def main(words: list[str] | None = None) -> None:
             n_tokens=asked.tokens,
             fits="fit" in asked.contexts,
             device=device,
+            dtype=getattr(torch, asked.dtype),
         )
         lines += measure(subject, asked, device)
     date = datetime.date.today().isoformat()
     setting = f"{date}, {hardware(device)}, torch {torch.__version__}, windows of {asked.window_s:g} s, "
-    setting += f"clock: {asked.clock}, load {os.getloadavg()[0]:.0f}"
+    setting += f"{asked.dtype}, clock: {asked.clock}, load {os.getloadavg()[0]:.0f}"
     report = [setting, "", *table(lines), "", *comparisons(lines), "", *verdicts(lines)]
     print("\n".join(report))
     if asked.save:

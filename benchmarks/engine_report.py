@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 DEMO = "demo-en"
 
-OURS, DRAFT, ENCODER, SEQUENTIAL, BATCHED, OTHER = (
+OURS, OTHER_LOOP, DRAFT, ENCODER, SEQUENTIAL, BATCHED, OTHER = (
     "ours",
+    "ours, by the other loop",
     "ours, draft holds",
     "ours, encoder alone",
     "whisper.decode, one by one",
@@ -73,8 +74,12 @@ def verdicts(lines: list[Line]) -> Iterator[str]:
 
 
 def comparisons(lines: list[Line]) -> Iterator[str]:
-    """How fast the engine is beside CTranslate2, plainly and where a draft holds."""
+    """How fast the engine is beside its other loop and CTranslate2, plainly and where a draft holds."""
     found = {(line.shape, line.way, line.context, line.batch): line.times_sequential for line in lines}
+    for (shape, way, context, batch), other in found.items():
+        if way == OTHER_LOOP and other:
+            gain = (found[shape, OURS, context, batch] or 0.0) / other
+            yield f"{shape}, {context}, batch of {batch}: {gain:.2f} times as fast as by the other loop"
     for (shape, way, context, batch), theirs in found.items():
         if way != OTHER or not theirs:
             continue

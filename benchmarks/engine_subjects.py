@@ -1,5 +1,6 @@
 """What ``benchmarks.engine`` decodes: models in published shapes or the embedded one, and windows."""
 
+import copy
 import warnings
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +13,7 @@ from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from benchmarks.engine_report import DEMO
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
+from stream_server.engine.accelerator import lower_precision
 from stream_server.engine.manifest import embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
 from stream_server.engine.windows import WINDOW_SAMPLES_MAX, log_mel
@@ -33,6 +35,9 @@ class Subject:
 
     name: str
     model: Whisper
+    """As whisper reads it, its weights float32."""
+    own_model: Whisper
+    """As the engine reads it: the same, or a copy whose weights are smaller."""
     tokenizer: Tokenizer
     mels: dict[str, Tensor]
     """By context, float (B, n_mels, 2T) with the most rows that are asked for."""
@@ -79,7 +84,14 @@ def recordings(n_windows: int, window_s: float) -> list[bytes]:
 
 
 def make_subject(
-    name: str, n_windows: int, *, window_s: float, n_tokens: int, fits: bool, device: torch.device
+    name: str,
+    n_windows: int,
+    *,
+    window_s: float,
+    n_tokens: int,
+    fits: bool,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> Subject:
     """Load or make a model, and its windows on the device."""
     if name == DEMO:
@@ -87,7 +99,6 @@ def make_subject(
     else:
         model = random_model(name).to(device)
     n_fitted = round(window_s * SAMPLE_RATE_HZ)
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
     mels = {
         context: torch.stack(
             [log_mel(pcm, n, model.dims.n_mels, device) for pcm in recordings(n_windows, window_s)]
@@ -96,7 +107,11 @@ def make_subject(
         if context == "full" or fits
     }
     n_tokens = 16 + round(12 * window_s) if name == DEMO else n_tokens
-    return Subject(name, model, _tokenizer(model), mels, n_tokens, name == DEMO)
+    own_model = model
+    if dtype != torch.float32:
+        own_model = copy.deepcopy(model)
+        lower_precision(own_model, dtype)
+    return Subject(name, model, own_model, _tokenizer(model), mels, n_tokens, name == DEMO)
 
 
 def fitted_whisper(model: Whisper, n_positions: int) -> Whisper:

@@ -68,6 +68,7 @@ class FasterWhisper:
         tokenizer: Tokenizer,
         *,
         device: str,
+        compute_type: str,
         n_threads: int,
         clock: str,
     ) -> None:
@@ -85,7 +86,7 @@ class FasterWhisper:
             "language_ids": list(tokenizer.all_language_tokens) if model.is_multilingual else [],
             "folder": str(self.folder / "model"),
             "device": device,
-            "compute_type": "float16" if device == "cuda" else "float32",
+            "compute_type": compute_type,
             "threads": n_threads,
             "clock": clock,
         }

@@ -50,6 +50,13 @@ def make_span(starts: Sequence[int], n_tokens: int, capacity: int, device: torch
     return Span(positions, torch.arange(len(starts), device=device)[:, None], end, mask, is_causal=False)
 
 
+def step_span(positions: Tensor, capacity: int) -> Span:
+    """The span of one token of each row, at positions int64 (B,), over the whole cache."""
+    rows = torch.arange(len(positions), device=positions.device)[:, None]
+    mask = (torch.arange(capacity, device=positions.device) <= positions[:, None])[:, None, None]
+    return Span(positions[:, None], rows, capacity, mask, is_causal=False)
+
+
 class LayerCache:
     """Keys and values of one decoder layer."""
 
@@ -61,6 +68,13 @@ class LayerCache:
         self._key = cross_key.new_zeros(n_windows * n_beams, capacity, width)
         self._value = cross_key.new_zeros(n_windows * n_beams, capacity, width)
         self._rows_per_window = 1
+
+    def fill(self, cross_key: Tensor, cross_value: Tensor) -> None:
+        """Take other audio (W, T, D) for the first windows, and forget all tokens, in place."""
+        self._cross_key[: len(cross_key)] = cross_key
+        self._cross_value[: len(cross_value)] = cross_value
+        for tensor in (self._key, self._value):
+            tensor.zero_()
 
     def attend(self, attention: MultiHeadAttention, x: Tensor, span: Span) -> Tensor:
         """Self-attention (B, L, D) of the new tokens over all, theirs stored first."""
@@ -135,6 +149,11 @@ class BatchCache:
             for block in decoder.blocks
         ]
         return cls(layers, capacity)
+
+    def fill(self, decoder: TextDecoder, features: Tensor) -> None:
+        """Take other features (W, T, D) for the first windows, and forget all tokens, in place."""
+        for block, layer in zip(decoder.blocks, self.layers, strict=True):
+            layer.fill(block.cross_attn.key(features), block.cross_attn.value(features))
 
     @property
     def device(self) -> torch.device:

@@ -21,12 +21,14 @@ from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
+from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.alignment import TimedWord, time_words
 from stream_server.engine.beams import Beams
 from stream_server.engine.cache import BatchCache
 from stream_server.engine.network import Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
-from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules
+from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules, sample
+from stream_server.engine.steps import Slot, StepLoop
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 """Written without spaces: whisper times each character."""
@@ -45,6 +47,17 @@ class _Predictions:
 
 
 @dataclass(frozen=True, slots=True)
+class _Plan:
+    """How much room the rows of a batch need."""
+
+    prompts: list[list[int]]
+    """Languages that are to be detected not filled in."""
+    limits: list[int]
+    """Tokens that each row may say."""
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Start:
     """What is settled of a window before its first token."""
 
@@ -57,15 +70,29 @@ class _Start:
 
 
 class BatchDecoder:
-    """Decodes batches with one model; used by one thread at a time."""
+    """Decodes batches with one model; used by one thread at a time.
 
-    def __init__(self, model: Whisper, language: str | None) -> None:
+    Args:
+        model: On its device.
+        language: The model's own, if it has but one.
+        chooses_on_device: Whether tokens are chosen where the model lies, without asking the host
+            (``StepLoop``); without, an accelerator would wait in each step. None: on accelerators.
+    """
+
+    def __init__(
+        self, model: Whisper, language: str | None, *, chooses_on_device: bool | None = None
+    ) -> None:
         self._model = model
         self._own_language = language or "en"
         self._tokenizer = _load_tokenizer(model)
         self._full_stop: list[int] = self._tokenizer.encode(".")
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
         self._network = Network(model, self._tokenizer.eot)
+        if chooses_on_device is None:
+            chooses_on_device = is_accelerator(model.device)
+        self._steps: StepLoop | None = None
+        if chooses_on_device:
+            self._steps = StepLoop(self._network, self._rules, self._tokenizer.eot, model.dims.n_text_ctx)
         self.n_passes = 0
         """Passes of the text decoder over a batch so far, language detection not included."""
 
@@ -96,14 +123,19 @@ class BatchDecoder:
 
     def _extend(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
         """Decode rows without beam search."""
-        starts, cache = self._start(features, options)
+        plan = self._plan(options)
+        slot = None if self._steps is None else self._steps.slot(features, plan.capacity)
+        cache = self._network.cache(features, plan.capacity) if slot is None else slot.cache
+        starts = self._starts(plan, options, cache)
         rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
-        self._run(list(rows), cache)
+        self._run(list(rows), cache, slot)
         return [self._decoded(row, row.tokens, row.logprob, is_whole=row.is_whole) for row in rows]
 
     def _search(self, features: Tensor, options: Sequence[DecodeOptions], size: int) -> list[Decoded]:
         """Decode windows by beam search, all of the same size."""
-        starts, cache = self._start(features, options, size)
+        plan = self._plan(options)
+        cache = self._network.cache(features, plan.capacity, size)
+        starts = self._starts(plan, options, cache)
         eot = self._tokenizer.eot
         windows = [
             Beams(asked.beam, asked, start.language, start.tokens, start.sot_index, start.tokens_max, eot)
@@ -116,21 +148,23 @@ class BatchDecoder:
             for window, best in ((window, window.best()) for window in windows)
         ]
 
-    def _start(
-        self, features: Tensor, options: Sequence[DecodeOptions], n_beams: int = 1
-    ) -> tuple[list[_Start], BatchCache]:
+    def _plan(self, options: Sequence[DecodeOptions]) -> _Plan:
         prompts = [self._prompt(row) for row in options]
         limits = [self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)]
         # A place more than any row uses, see ``make_span``.
         capacity = 1 + max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-        cache = self._network.cache(features, capacity, n_beams)
+        return _Plan(prompts, limits, capacity)
+
+    def _starts(self, plan: _Plan, options: Sequence[DecodeOptions], cache: BatchCache) -> list[_Start]:
         starts = []
-        for language, prompt, limit in zip(self._languages(cache, options), prompts, limits, strict=True):
+        languages = self._languages(cache, options)
+        for language, prompt, limit in zip(languages, plan.prompts, plan.limits, strict=True):
             sot_index = prompt.index(self._tokenizer.sot)
+            known = list(prompt)
             if self._model.is_multilingual:
-                prompt[sot_index + 1] = self._tokenizer.to_language_token(language)
-            starts.append(_Start(language, prompt, sot_index, limit))
-        return starts, cache
+                known[sot_index + 1] = self._tokenizer.to_language_token(language)
+            starts.append(_Start(language, known, sot_index, limit))
+        return starts
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
@@ -245,10 +279,16 @@ class BatchDecoder:
 
     # ------------------------------------------------------------ the loops
 
-    def _run(self, rows: list[Row], cache: BatchCache) -> None:
-        """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order."""
+    def _run(self, rows: list[Row], cache: BatchCache, slot: Slot | None) -> None:
+        """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order.
+
+        With a slot, whose cache it is then, only prompts and drafts are read here.
+        """
         is_first = True
         while rows:
+            if slot is not None and self._steps is not None and not is_first:
+                self.n_passes += self._steps.run(rows, slot)
+                return
             hidden = self._network.hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
             places = [place for row in rows for place in self._places(row)]
             x = _at_places(hidden, rows)
@@ -401,13 +441,14 @@ def _choose(logits: Tensor, places: Sequence[Place]) -> Tensor:
     chances = {i: place.chance for i, place in enumerate(places) if place.chance is not None}
     if chances:
         index = torch.tensor(list(chances), device=logits.device)
-        temperatures = torch.tensor([[places[i].temperature] for i in chances], device=logits.device)
-        # In double precision, so that rounding in a batch moves a sample as good as never.
-        cumulative = (logits[index].double() / temperatures).softmax(dim=-1).cumsum(dim=-1)
-        chance = torch.tensor(list(chances.values()), dtype=torch.float64, device=logits.device)
-        targets = chance[:, None] * cumulative[:, -1:]
-        # To the right: a forbidden token adds nothing to the sum and is never the first above it.
-        tokens[index] = torch.searchsorted(cumulative, targets, right=True)[:, 0]
+        temperatures = [[places[i].temperature] for i in chances]
+        tokens[index] = sample(
+            logits[index],
+            torch.tensor(temperatures, dtype=torch.float64, device=logits.device),
+            torch.tensor(
+                [[chance] for chance in chances.values()], dtype=torch.float64, device=logits.device
+            ),
+        )
     return tokens
 
 

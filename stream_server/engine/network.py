@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from whisper.model import Whisper
 
-from stream_server.engine.cache import BatchCache, make_span
+from stream_server.engine.cache import BatchCache, Span, make_span, step_span
 
 _NARROW_PLACES_MAX = 6
 """Up to so many, another layout of the product is faster on a CPU, see ``Network.logits``."""
@@ -54,6 +54,10 @@ class Network:
         """An empty cache over features (B, T, D), see ``BatchCache.over``."""
         return BatchCache.over(self._model.decoder, features, capacity, n_beams)
 
+    def refill(self, cache: BatchCache, features: Tensor) -> None:
+        """Empty a cache and give it other features (B, T, D), at most as many as it has rows."""
+        cache.fill(self._model.decoder, features)
+
     def hidden(
         self,
         feeds: Sequence[Sequence[int]],
@@ -69,13 +73,28 @@ class Network:
             cache: Takes the keys and values.
             scores: If given, what the alignment heads look at is added to it, layer by layer.
         """
-        decoder = self._model.decoder
         n_tokens = max(map(len, feeds))
         padded = [[*feed, *[self._filler] * (n_tokens - len(feed))] for feed in feeds]
-        device = cache.device
-        span = make_span(starts, n_tokens, cache.capacity, device)
+        span = make_span(starts, n_tokens, cache.capacity, cache.device)
+        return self._pass(torch.tensor(padded, device=cache.device), span, cache, scores)
+
+    def step(self, tokens: Tensor, positions: Tensor, cache: BatchCache) -> Tensor:
+        """Hidden states (B, D) of one token of each row, without asking the host for anything.
+
+        Args:
+            tokens: int64 (B,).
+            positions: int64 (B,): where they stand in their rows.
+            cache: Takes the keys and values; its first B rows.
+        """
+        return self._pass(tokens[:, None], step_span(positions, cache.capacity), cache)[:, 0]
+
+    def _pass(
+        self, tokens: Tensor, span: Span, cache: BatchCache, scores: list[Tensor] | None = None
+    ) -> Tensor:
+        """Hidden states (B, L, D) of tokens int64 (B, L)."""
+        decoder = self._model.decoder
         positions = decoder.positional_embedding[span.positions.clamp(max=self._model.dims.n_text_ctx - 1)]
-        x = (decoder.token_embedding(torch.tensor(padded, device=device)) + positions).to(cache.dtype)
+        x = (decoder.token_embedding(tokens) + positions).to(cache.dtype)
         for i, (block, layer) in enumerate(zip(decoder.blocks, cache.layers, strict=True)):
             x = x + layer.attend(block.attn, block.attn_ln(x), span)
             normed = block.cross_attn_ln(x)

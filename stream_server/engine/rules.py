@@ -27,6 +27,20 @@ class StampBounds:
 
 
 @dataclass(frozen=True, slots=True)
+class StampState:
+    """Where rows stand among their timestamps; tensors of B rows."""
+
+    has_stamps: Tensor
+    """bool: the row is with timestamps; if not, the rest is not looked at."""
+    last_stamp: Tensor
+    """int64: the last timestamp, or the token before the first of them."""
+    is_stamp: Tensor
+    """bool: the last token is one."""
+    was_stamp: Tensor
+    """bool: the token before it is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """One place to be predicted."""
 
@@ -65,9 +79,44 @@ class TokenRules:
             index = torch.tensor([i for i, _ in stamped], device=logits.device)
             logits[index] = self._with_stamps(logits[index], [bounds for _, bounds in stamped])
 
+    def apply_after(self, logits: Tensor, stamps: StampState | None) -> Tensor:
+        """The same as ``apply`` at one place of each row, not the first, without asking the host.
+
+        Args:
+            logits: float32 (B, n_vocab), changed in place.
+            stamps: Where the rows stand; None if all are without timestamps.
+        """
+        logits += self._suppress
+        if stamps is None:
+            return logits
+        is_half_pair = stamps.is_stamp & ~stamps.was_stamp
+        text_from = torch.where(is_half_pair, self._eot, 0)
+        stamps_from = torch.where(
+            stamps.is_stamp & stamps.was_stamp, self._n_vocab, stamps.last_stamp + ~is_half_pair
+        )
+        bounds = torch.stack([text_from, stamps_from, torch.full_like(text_from, self._n_vocab)])
+        stamped = self._within(logits.clone(), bounds[:, :, None])
+        return torch.where(stamps.has_stamps[:, None], stamped, logits)
+
+    def stamps_after(self, tokens: Sequence[int]) -> tuple[int, bool, bool]:
+        """The last timestamp of a row, and whether its last token and the one before it are one."""
+        stamps = [token for token in tokens if token >= self._stamps_begin]
+        # Before the first token, whisper takes a timestamp for granted.
+        *_, before, last = [True, True, *(token >= self._stamps_begin for token in tokens)]
+        return (stamps[-1] if stamps else self._stamps_begin - 1), last, before
+
+    @property
+    def stamps_begin(self) -> int:
+        """The first timestamp."""
+        return self._stamps_begin
+
     def _with_stamps(self, logits: Tensor, bounds: list[StampBounds]) -> Tensor:
         limits = [[b.text_from, b.stamps_from, b.stamps_to] for b in bounds]
-        text_from, stamps_from, stamps_to = torch.tensor(limits, device=logits.device).T[:, :, None]
+        return self._within(logits, torch.tensor(limits, device=logits.device).T[:, :, None])
+
+    def _within(self, logits: Tensor, bounds: Tensor) -> Tensor:
+        """Rows with timestamps; bounds are int64 (3, N, 1), the fields of ``StampBounds``."""
+        text_from, stamps_from, stamps_to = bounds
         ids, begin = self._ids, self._stamps_begin
         is_early = (ids >= begin) & (ids < stamps_from)
         logits.masked_fill_((ids < text_from) | is_early | (ids > stamps_to), -torch.inf)
@@ -97,6 +146,21 @@ class TokenRules:
             stamps_from = end if is_stamp and was_stamp else last_stamp + (not is_half_pair)
             yield StampBounds(self._eot if is_half_pair else 0, stamps_from, end)
             was_stamp = is_stamp
+
+
+def sample(logits: Tensor, temperatures: Tensor, chances: Tensor) -> Tensor:
+    """int64 (N,): the token at each chance.
+
+    Args:
+        logits: float32 (N, n_vocab).
+        temperatures: float64 (N, 1), above 0.
+        chances: float64 (N, 1), at least 0 and below 1.
+    """
+    # In double precision, so that rounding in a batch moves a sample as good as never.
+    cumulative = (logits.double() / temperatures).softmax(dim=-1).cumsum(dim=-1)
+    targets = chances * cumulative[:, -1:]
+    # To the right: a forbidden token adds nothing to the sum and is never the first above it.
+    return torch.searchsorted(cumulative, targets, right=True)[:, 0]
 
 
 def _suppressed_tokens(tokenizer: Tokenizer) -> list[int]:

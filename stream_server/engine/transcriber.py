@@ -15,6 +15,7 @@ from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task, Tier, Word
 from stream_server.core.settings import ModelFacts
+from stream_server.engine.accelerator import is_accelerator, lower_precision
 from stream_server.engine.access import NO_ACCESS, ModelAccess
 from stream_server.engine.alignment import POSITION_S, TimedWord
 from stream_server.engine.decoder import BatchDecoder
@@ -22,7 +23,7 @@ from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.manifest import read_manifest
 from stream_server.engine.model import choose_device, facts_of, load_whisper
 from stream_server.engine.rows import DecodeOptions
-from stream_server.engine.windows import log_mel, window_samples
+from stream_server.engine.windows import log_mels, window_samples
 
 POSITION_SAMPLES = round(POSITION_S * SAMPLE_RATE_HZ)
 TOKENS_PER_S = 12
@@ -52,8 +53,10 @@ class WhisperTranscriber:
         self._manifest = read_manifest(folder, access.trust)
         self._device = choose_device(device)
         model = load_whisper(folder, self._manifest, self._device, access)
-        # whisper's modules cast their float32 weights to the input's type; half precision on CPU is slow.
-        self._dtype = torch.float16 if self._device.type == "cuda" else torch.float32
+        # Half precision on a CPU is slow.
+        self._dtype = torch.float16 if is_accelerator(self._device) else torch.float32
+        if self._dtype != torch.float32:
+            lower_precision(model, self._dtype)
         self._decoder = BatchDecoder(model, self._manifest.language)
         self._ladder = Ladder(self._decoder, self._manifest.guard)
         self.facts = facts_of(self._manifest)
@@ -82,7 +85,7 @@ class WhisperTranscriber:
 
     def _decode(self, jobs: list[DecodeJob], n_window: int) -> list[DecodeResult]:
         n_mels = self._manifest.dims.n_mels
-        mel = torch.stack([log_mel(job.pcm, n_window, n_mels, self._device) for job in jobs])
+        mel = log_mels([job.pcm for job in jobs], n_window, n_mels, self._device)
         features = self._decoder.encode(mel.to(self._dtype))
         requests = [self._request(job) for job in jobs]
         readings = self._ladder.read(features, requests)

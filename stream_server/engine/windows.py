@@ -1,14 +1,15 @@
 """From a job's samples to the log-mel window that the model reads."""
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 from whisper.audio import log_mel_spectrogram
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
 from stream_server.core.jobs import WINDOW_SAMPLES_MAX
+from stream_server.engine.accelerator import upload
 from stream_server.engine.manifest import Manifest
 
 FIT_STEP_S = 0.5
@@ -28,13 +29,15 @@ def window_samples(n_samples: int, manifest: Manifest) -> int:
 
 
 def log_mel(pcm: bytes, n_window: int, n_mels: int, device: torch.device) -> Tensor:
-    """float32 (n_mels, n_window / 160) of one window.
+    """float32 (n_mels, n_window / 160) of one window."""
+    return log_mels([pcm], n_window, n_mels, device)[0]
+
+
+def log_mels(windows: Sequence[bytes], n_window: int, n_mels: int, device: torch.device) -> Tensor:
+    """float32 (B, n_mels, n_window / 160) of windows, int16 little-endian.
 
     Each row by itself: whisper's floor is the maximum over the whole tensor, so that in a batch a loud
     neighbour would change a transcript.
     """
-    samples = np.frombuffer(pcm, dtype="<i2")[:n_window].astype(np.float32) / np.float32(32768)
-    padded = torch.zeros(n_window, device=device)
-    padded[: len(samples)] = torch.from_numpy(samples)
-    mel: Tensor = log_mel_spectrogram(padded, n_mels)
-    return mel
+    samples = upload(windows, n_window, device)
+    return torch.stack([log_mel_spectrogram(row, n_mels) for row in samples])

@@ -97,7 +97,7 @@ def fitted_reference(model: Whisper, n_positions: int) -> Whisper:
     key = "encoder.positional_embedding"
     weights[key] = weights[key][:n_positions]
     reference.load_state_dict(weights)
-    return reference.eval().requires_grad_(False)
+    return reference.eval().requires_grad_(False).to(model.device)
 
 
 def write_model(folder: Path, model: Whisper, **fields: Any) -> Path:

@@ -12,10 +12,9 @@ import torch
 import whisper
 from parity import (
     ENGLISH,
+    EXACT,
     FULL_SAMPLES,
-    LOGPROB_TOLERANCE,
     MIXED,
-    NO_SPEECH_TOLERANCE,
     RICH,
     Case,
     make_case,
@@ -95,8 +94,8 @@ def test_a_row_alone_is_the_row_in_a_batch(fitted: Case) -> None:
     for i, row in enumerate(together):
         (alone,) = fitted.decode([i])
         assert (alone.tokens, alone.text, alone.language) == (row.tokens, row.text, row.language)
-        assert alone.avg_logprob == pytest.approx(row.avg_logprob, abs=LOGPROB_TOLERANCE)
-        assert alone.no_speech_prob == pytest.approx(row.no_speech_prob, abs=NO_SPEECH_TOLERANCE)
+        assert alone.avg_logprob == pytest.approx(row.avg_logprob, abs=EXACT.logprob)
+        assert alone.no_speech_prob == pytest.approx(row.no_speech_prob, abs=EXACT.no_speech)
 
 
 def test_a_loud_and_talkative_neighbour_changes_nothing(fitted: Case) -> None:
