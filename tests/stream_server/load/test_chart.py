@@ -16,6 +16,7 @@ def run(sessions: int, p99_s: float | None) -> RunResult:
         refusals={},
         failed={},
         final=final,
+        settled=None,
         partial=None,
         partial_is_by_word=False,
         hops={},
