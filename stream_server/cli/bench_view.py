@@ -92,6 +92,13 @@ LEGEND = (
 )
 
 
+def brief(run: RunResult) -> str:
+    """One line on a step of a search."""
+    p95 = "no final" if run.final is None else f"finals within {run.final.p95_s:.2f} s at p95"
+    outcome = "carried" if run.is_carried else "not carried"
+    return f"{run.sessions} sessions for {run.measured_s:g} s: {p95}, {outcome}"
+
+
 def remarks(run: RunResult) -> Iterator[str]:
     """What a reader should know of a run before trusting or after seeing its figures."""
     if run.is_interrupted:
