@@ -64,7 +64,7 @@ cov: $(VENV)/.dev ## run the tests and measure branch coverage
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
 
-peers: $(VENV)/.dev ## measure WhisperLive and WhisperLiveKit beside ours, same weights: 12 min (MODEL=DIR, PEERS_OUT=FILE)
+peers: $(VENV)/.dev ## measure WhisperLive and WhisperLiveKit beside ours, same weights: 13 min (MODEL=DIR, PEERS_OUT=FILE)
 	@$(BIN)/python -m benchmarks.peers $(if $(MODEL),--model $(MODEL)) $(if $(PEERS_OUT),--out $(PEERS_OUT))
 
 check: $(VENV)/.dev ## lint, types, import rules

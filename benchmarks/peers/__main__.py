@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.peers.environments import HERE, Unavailable, ensure_environment
 from benchmarks.peers.measure import Sent, measure
 from benchmarks.peers.report import Found, as_markdown
-from benchmarks.peers.search import next_sessions
+from benchmarks.peers.search import carried_by, next_sessions
 from benchmarks.peers.servers import Place, Serve, stream_server, whisper_live, whisperlivekit
 from benchmarks.peers.weights import convert
 from stream_server.cli.bench_material import write_material
@@ -39,7 +39,9 @@ ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
 }
 """Of all servers: one thread for the one core, and nothing is fetched."""
-WARM_S = 5.0
+WARM_S = 3.0
+SESSION_SECONDS = 45.0
+"""Measured of all sessions together at least: with one, few utterances end in the time of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Contestant:
 
 
 CONTESTANTS = {
-    "stream-server": Contestant(stream_server, None, 8, "its defaults; over mutual TLS"),
+    "stream-server": Contestant(stream_server, None, 16, "its defaults; over mutual TLS"),
     "WhisperLive": Contestant(
         whisper_live,
         "whisper-live",
@@ -114,7 +116,7 @@ def _arguments() -> argparse.Namespace:
     option("--only", action="append", choices=CONTESTANTS, help="measure this one; may be given again")
     option("--sessions", type=int, action="append", help="measure so many instead of searching; also again")
     option("--most", type=int, default=200, help="sessions that the search does not exceed")
-    option("--seconds", type=float, default=30.0, help="measured in each run")
+    option("--seconds", type=float, default=25.0, help="measured in each run, longer with one session or two")
     option("--ramp", type=float, default=5.0, help="seconds over which clients connect")
     option("--gap", type=float, default=1.0, help="seconds of pause between recordings")
     option("--server-cores", type=_cores, default="0", help="such as 0 or 0,1")
@@ -169,10 +171,13 @@ async def _search(name: str, peer: Contestant, place: Place, sent: Sent, asked: 
     runs: list[RunResult] = []
     try:
         while (sessions := _next(Found(name, peer.settings, tuple(runs)), peer, asked)) is not None:
+            settings = replace(
+                sent.settings, measure_s=max(sent.settings.measure_s, SESSION_SECONDS / sessions)
+            )
             # A fresh server each time: what one run left undone is no load of the next.
             async with peer.serve(place) as served:
-                await measure(served, Sent(sent.material, Settings(0.0, WARM_S, sent.settings.gap_s)), 1)
-                runs.append(await measure(served, sent, sessions))
+                await measure(served, replace(sent, settings=Settings(0.0, WARM_S, 1.0)), 1)
+                runs.append(await measure(served, replace(sent, settings=settings), sessions))
             print(f"{name}: {_brief(runs[-1])}", file=sys.stderr, flush=True)
     except Unavailable as exc:
         return Found(name, peer.settings, tuple(runs), str(exc))
@@ -180,14 +185,14 @@ async def _search(name: str, peer: Contestant, place: Place, sent: Sent, asked: 
 
 
 def _next(found: Found, peer: Contestant, asked: argparse.Namespace) -> int | None:
-    """One session first, then the limit by finals, then by settled text."""
+    """One session first, then the limit by finals; by settled text where no finals come in time."""
     done = [run.sessions for run in found.runs]
     if asked.sessions:
         return next((n for n in asked.sessions if n not in done), None)
     if not done:
         return 1
-    by_final = next_sessions(found.outcomes("final"), peer.first, asked.most)
-    return by_final or next_sessions(found.outcomes("settled"), peer.first, asked.most)
+    which = "final" if carried_by(found.outcomes("final")) else "settled"
+    return next_sessions(found.outcomes(which), peer.first, asked.most)
 
 
 def _brief(run: RunResult) -> str:

@@ -25,6 +25,13 @@ class Found:
         alone = uncaptioned(self.runs[0]) if self.runs else 0.0
         return {run.sessions: is_carried(run, which, alone) for run in self.runs}
 
+    def limit(self, which: str) -> str:
+        """The most sessions that were carried; at least so many where none was tried that was not."""
+        outcomes = self.outcomes(which)
+        if not outcomes:
+            return "-"
+        return f"{'≥ ' if all(outcomes.values()) else ''}{carried_by(outcomes)}"
+
 
 def uncaptioned(run: RunResult) -> float:
     """The share of utterances that no text covers."""
@@ -49,9 +56,7 @@ def as_markdown(found: Sequence[Found]) -> str:
         f"| server | sessions, finals within {FINAL_P95_S_MAX:g} s at p95 | sessions, settled by then |",
         "|---|---|---|",
     ]
-    for one in found:
-        final, settled = (carried_by(one.outcomes(which)) for which in ("final", "settled"))
-        limits.append(f"| {one.name} | {final} | {settled} |" if one.runs else f"| {one.name} | - | - |")
+    limits += [f"| {one.name} | {one.limit('final')} | {one.limit('settled')} |" for one in found]
     runs = ["| server | " + " | ".join(HEADS) + " |", "|---" * (1 + len(HEADS)) + "|"]
     for one in found:
         for run in sorted(one.runs, key=lambda run: run.sessions):

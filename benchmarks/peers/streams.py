@@ -193,7 +193,7 @@ async def whisperlivekit_stream(port: int) -> AsyncIterator[Talk]:
     Raises:
         ConnectFailed: Nobody answers.
     """
-    async with _websocket(f"ws://127.0.0.1:{port}/asr?language=en") as websocket:
+    async with _websocket(f"ws://127.0.0.1:{port}/asr") as websocket:
         await asyncio.wait_for(websocket.recv(), OPEN_S)  # Its configuration.
         yield partial(_talk, websocket, WhisperLiveKitHearing(), _end_whisperlivekit)
 
@@ -233,6 +233,7 @@ async def _talk(
         await end(websocket, heard_s)
 
     sender = asyncio.create_task(send())
+    await asyncio.sleep(0)  # The stream's time begins, whatever the server answers.
     try:
         async for text in websocket:
             message = json.loads(text)
@@ -241,6 +242,8 @@ async def _talk(
                 yield event
             if message.get("type") == "ready_to_stop":
                 break
+        if not sender.done():
+            raise CaptionError("connection_lost", "the server closed the stream before its end")
         for event in hearing.end():
             yield event
     finally:
