@@ -158,10 +158,9 @@ def _converted(model: Path, pythons: dict[str, Path], unavailable: dict[str, str
 
 
 def _material(samples: Path, settings: Settings) -> Sent:
-    with resources.as_file(resources.files("stream_server") / "assets" / "recordings") as folder:
-        paths = [folder / "manifest.json", *sorted((folder / "heldout").glob("*.json"))]
-        references = [one for path in paths for one in parse_manifest(path.read_bytes(), path).usable]
-        material, problems = write_material(references, samples)
+    with resources.as_file(resources.files("stream_server") / "assets" / "recordings" / "heldout") as folder:
+        path = folder / "manifest.json"
+        material, problems = write_material(parse_manifest(path.read_bytes(), path).usable, samples)
     if problems:
         raise SystemExit("\n".join(problems))
     return Sent(material, settings)

@@ -117,7 +117,8 @@ def bench(
         Path | None,
         typer.Argument(
             metavar="[MANIFEST]",
-            help="JSON list of recordings and what is said in them. [default: the included recordings]",
+            help="JSON list of recordings and what is said in them. "
+            "[default: the included recordings that no model was trained on]",
             show_default=False,
         ),
     ] = None,
@@ -188,7 +189,7 @@ def bench(
         target = _foreign(server, server_pid, certs, ca, cert, key) if server else None
         folder = find_model(model, state_dir(None)) if model and not server else None
         with as_file(files("stream_server") / "assets" / "recordings") as included:
-            path = manifest or included / "manifest.json"
+            path = manifest or included / "heldout" / "manifest.json"
             outcome = asyncio.run(_measure(path, target, folder, wanted, errors))
         _show(outcome, errors)
         named = str(manifest) if manifest else "the included recordings"

@@ -112,7 +112,10 @@ def remarks(run: RunResult) -> Iterator[str]:
     if run.uncaptioned:
         yield f"{run.uncaptioned} of {run.utterances} utterances have no final with text"
     if run.final is None and not run.refused:
-        yield "no final latency: the manifest tells no ends of speech (`speech_end`, `words` or `utterances`)"
+        yield (
+            "no final latency: of nothing that was said while all clients were live does the manifest tell"
+            " the end (`speech_end`, `words` or `utterances`)"
+        )
     if run.is_client_slow:
         assert run.client_lag_p99_s is not None
         yield (
