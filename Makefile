@@ -12,8 +12,10 @@ TORCH ?= cpu
 TORCH_INDEX ?=
 # Training steps of demo-model before its last run down.
 STEPS ?= 30000
-# Folder of the model that parity reads; empty: the embedded one.
+# Folder of the model that parity and peers read; empty: the embedded one.
 MODEL ?=
+# Where `make peers` writes its results, without ending.
+PEERS_OUT ?=
 # Non-speech that `make nonspeech` synthesises.
 HOURS ?= 10
 
@@ -21,8 +23,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test testssl cov demo serve demo-model parity \
-  nonspeech audit-edits clean
+.PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test testssl cov demo \
+  serve demo-model parity nonspeech audit-edits peers clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -65,6 +67,9 @@ cov: $(VENV)/.dev ## run the tests and measure branch coverage
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
 	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
 
+peers: $(VENV)/.dev ## measure WhisperLive and WhisperLiveKit beside ours, same weights: 13 min (MODEL=DIR, PEERS_OUT=FILE)
+	@$(BIN)/python -m benchmarks.peers $(if $(MODEL),--model $(MODEL)) $(if $(PEERS_OUT),--out $(PEERS_OUT))
+
 check: $(VENV)/.dev ## lint, types, import rules, shell scripts
 	@echo "==> ruff" && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "==> mypy" && $(BIN)/mypy
@@ -97,7 +102,8 @@ fmt: $(VENV)/.dev ## format the code
 
 clean: ## remove what the commands made, certificates of the demo included
 	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
-	  benchmarks/.faster-whisper client_js/node_modules tests/browser/screenshots
+	  benchmarks/.faster-whisper benchmarks/peers/.environments benchmarks/peers/.models client_js/node_modules \
+	  tests/browser/screenshots
 
 # ---------------------------------------------------------------- installation
 

@@ -82,7 +82,7 @@ class FasterWhisper:
         self._settings = {
             "weights": str(self.folder / "weights.npz"),
             "dims": dict(vars(model.dims)),
-            "vocabulary": _vocabulary(tokenizer, model.dims.n_vocab),
+            "vocabulary": vocabulary_of(tokenizer, model.dims.n_vocab),
             "language_ids": list(tokenizer.all_language_tokens) if model.is_multilingual else [],
             "folder": str(self.folder / "model"),
             "device": device,
@@ -146,7 +146,7 @@ class FasterWhisper:
         return answer
 
 
-def _vocabulary(tokenizer: Tokenizer, n_vocab: int) -> list[str]:
+def vocabulary_of(tokenizer: Tokenizer, n_vocab: int) -> list[str]:
     """A name for each token; CTranslate2 knows the special ones by theirs."""
     special = {index: name for name, index in tokenizer.special_tokens.items()}
     return [special.get(i, f"token{i}") for i in range(n_vocab)]

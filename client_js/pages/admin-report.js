@@ -115,6 +115,9 @@ const RULES = {
   "one certificate at many addresses": {
     advice: "Copies of one key may be about. Revoke it and issue another, if its owner was not travelling.",
   },
+  "one token at many addresses": {
+    advice: "Its network may be wider than it needs to be, or others have it too. Its minter is named.",
+  },
   "many failures": { advice: "A device that is set up wrongly, or somebody who tries doors." },
   "a command did not say how it ended": { advice: "It was killed, or could not write its last entry. Ask who ran it." },
   "the clock went back": { advice: "Times before and after do not compare. Check the machine’s clock." },

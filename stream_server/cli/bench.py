@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -23,6 +23,7 @@ from stream_server import __version__
 from stream_server.cli.bench_material import write_material
 from stream_server.cli.bench_view import (
     LEGEND,
+    brief,
     hops_table,
     latency_table,
     machine_table,
@@ -53,6 +54,8 @@ from stream_server.load.run import LoadFailed, Material, Settings, Target, run_l
 SESSIONS_MAX = 20_000
 FIRST_SESSIONS = 8
 """Where the search for the limit begins."""
+STEP_SHARE = 0.5
+"""Of a run's length, for a step of that search; only what confirms the limit is measured in full."""
 OWN_CONFIG = """\
 # Written by stream-server bench: one certificate opens all streams, and what is looked for is not a
 # configured limit but the machine's.
@@ -125,7 +128,8 @@ def bench(
         Path | None,
         typer.Argument(
             metavar="[MANIFEST]",
-            help="JSON list of recordings and what is said in them. [default: the included recordings]",
+            help="JSON list of recordings and what is said in them. "
+            "[default: the included recordings that no model was trained on]",
             show_default=False,
         ),
     ] = None,
@@ -196,7 +200,7 @@ def bench(
         wanted = Wanted(_session_counts(sessions, find_limit=find_limit), find_limit, settings)
         target = _foreign(server, server_pid, certs, ca, cert, key) if server else _own(model, config)
         with as_file(files("stream_server") / "assets" / "recordings") as included:
-            path = manifest or included / "manifest.json"
+            path = manifest or included / "heldout" / "manifest.json"
             outcome = asyncio.run(_measure(path, target, wanted, errors))
         _show(outcome, errors)
         named = str(manifest) if manifest else "the included recordings"
@@ -288,8 +292,7 @@ async def _run_all(
 ) -> Outcome:
     runs: list[RunResult] = []
 
-    async def run(sessions: int) -> RunResult:
-        settings = wanted.settings
+    async def run(sessions: int, settings: Settings = wanted.settings) -> RunResult:
         total_s = settings.ramp_s + settings.measure_s
         with progress_bar(errors, sessions, total_s) as on_progress:
             result = await run_load(
@@ -307,7 +310,7 @@ async def _run_all(
         return result
 
     if wanted.find_limit:
-        limit = await _find_limit(run, wanted.sessions[0], stopping)
+        limit = await _find_limit(run, wanted, stopping, errors)
         return Outcome(tuple(runs), limit)
     for sessions in wanted.sessions:
         if not stopping.is_set():
@@ -323,11 +326,17 @@ def _normalise(text: str) -> str:
 
 
 async def _find_limit(
-    run: Callable[[int], Awaitable[RunResult]], first: int, stopping: asyncio.Event
+    run: Callable[[int, Settings], Awaitable[RunResult]],
+    wanted: Wanted,
+    stopping: asyncio.Event,
+    errors: Console,
 ) -> int | None:
-    search = LimitSearch(first, SESSIONS_MAX)
+    search = LimitSearch(wanted.sessions[0], SESSIONS_MAX)
+    step = replace(wanted.settings, measure_s=wanted.settings.measure_s * STEP_SHARE)
     while search.limit is None and not stopping.is_set():
-        search.note((await run(search.next)).is_carried)
+        result = await run(search.next, wanted.settings if search.is_confirmation else step)
+        errors.print(brief(result), markup=False)
+        search.note(result.is_carried)
     return search.limit
 
 
@@ -355,7 +364,9 @@ def _write_files(
         encoded = msgspec.json.encode(_as_json(outcome, manifest, server, wanted))
         json_file.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
     if plot is not None:
-        plot.write_text(draw_latency("Final latency under load", outcome.runs), encoding="utf-8")
+        plot.write_text(
+            draw_latency("Final latency under load", outcome.runs, outcome.limit), encoding="utf-8"
+        )
 
 
 def _as_json(outcome: Outcome, manifest: str, server: str, wanted: Wanted) -> dict[str, object]:

@@ -92,6 +92,13 @@ LEGEND = (
 )
 
 
+def brief(run: RunResult) -> str:
+    """One line on a step of a search."""
+    p95 = "no final" if run.final is None else f"finals within {run.final.p95_s:.2f} s at p95"
+    outcome = "carried" if run.is_carried else "not carried"
+    return f"{run.sessions} sessions for {run.measured_s:g} s: {p95}, {outcome}"
+
+
 def remarks(run: RunResult) -> Iterator[str]:
     """What a reader should know of a run before trusting or after seeing its figures."""
     if run.is_interrupted:
@@ -105,7 +112,10 @@ def remarks(run: RunResult) -> Iterator[str]:
     if run.uncaptioned:
         yield f"{run.uncaptioned} of {run.utterances} utterances have no final with text"
     if run.final is None and not run.refused:
-        yield "no final latency: the manifest tells no ends of speech (`speech_end`, `words` or `utterances`)"
+        yield (
+            "no final latency: of nothing that was said while all clients were live does the manifest tell"
+            " the end (`speech_end`, `words` or `utterances`)"
+        )
     if run.is_client_slow:
         assert run.client_lag_p99_s is not None
         yield (

@@ -34,11 +34,11 @@ def word_latencies_s(words: Sequence[SpokenWord], shown: Iterable[Shown]) -> lis
         words: In the order they were said.
         shown: In any order; times as for ``words``.
     """
-    plain = [_plain(word.text) for word in words]
+    plain = [plain_word(word.text) for word in words]
     first_s: list[float | None] = [None] * len(words)
     for one in sorted(shown, key=lambda arrival: arrival.at_s):
         begin, end = _covered(words, one.event.start, one.event.end)
-        texts = [_plain(text) for text in one.event.text.split()]
+        texts = [plain_word(text) for text in one.event.text.split()]
         for block in SequenceMatcher(None, plain[begin:end], texts, autojunk=False).get_matching_blocks():
             for i in range(begin + block.a, begin + block.a + block.size):
                 first_s[i] = one.at_s if first_s[i] is None else first_s[i]
@@ -51,5 +51,6 @@ def _covered(words: Sequence[SpokenWord], start_s: float, end_s: float) -> tuple
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def _plain(word: str) -> str:
+def plain_word(word: str) -> str:
+    """A word without case and punctuation; empty for punctuation alone."""
     return re.sub(r"[^\w']", "", word.casefold())

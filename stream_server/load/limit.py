@@ -2,7 +2,7 @@
 
 Doubles until a run fails, then halves the range until it is a twentieth of the number, then runs the
 number once more: a limit that holds only sometimes is none. When that fails, the next smaller step is
-tried and confirmed in the same way.
+tried and confirmed in the same way. The steps of the search may be short runs, the confirmation should not.
 """
 
 from math import ceil
@@ -39,6 +39,11 @@ class LimitSearch:
     def next(self) -> int:
         """How many sessions the next run has; only while ``limit`` is None."""
         return self._next
+
+    @property
+    def is_confirmation(self) -> bool:
+        """Whether that run has been carried before, and decides."""
+        return self._next in self._carried
 
     def note(self, is_carried: bool) -> None:
         """Take the outcome of the run with ``next`` sessions."""

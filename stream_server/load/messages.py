@@ -62,6 +62,8 @@ class ClientResult(msgspec.Struct, frozen=True, tag="client"):
     sent_s: float = 0.0
     """Audio sent."""
     final_latencies_s: tuple[float, ...] = ()
+    settled_latencies_s: tuple[float, ...] = ()
+    """From the moment since which the words of the finals were shown."""
     word_latencies_s: tuple[float, ...] = ()
     ages_s: tuple[float, ...] = ()
     """How old the newest audio in each partial was when it came."""

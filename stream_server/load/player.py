@@ -3,10 +3,12 @@
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from stream_server.client import CaptionError, ConnectFailed, Pace, connect, transcribe
+from stream_server.client import CaptionError, ConnectFailed, Event, Pace, connect, transcribe
 from stream_server.evaluation.heard import Heard
 from stream_server.load.messages import ClientResult
 from stream_server.load.plan import SAMPLE_RATE_HZ, ClientPlan, Clip, script_of
@@ -21,14 +23,24 @@ NO_CONNECTION = "no_connection"
 NO_END = "no_end"
 """Code of a stream whose ``finished`` did not come in that time."""
 
+Talk = Callable[[AsyncIterator[bytes]], AsyncIterator[Event]]
+"""Sends the chunks as they come and yields what comes back, to the end of the stream."""
+Connect = Callable[[], AbstractAsyncContextManager[Talk]]
+"""Opens one stream; raises ``ConnectFailed`` where there is none. ``CaptionError`` is a stream's bad end."""
+
+
+@asynccontextmanager
+async def native_stream(url: str, tls: ssl.SSLContext, language: str | None) -> AsyncIterator[Talk]:
+    """A stream of our own protocol."""
+    async with connect(url, tls=tls, language=language, trace=True) as stream:
+        yield partial(transcribe, stream)
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What all clients of a worker share."""
 
-    url: str
-    tls: ssl.SSLContext
-    language: str | None
+    connect: Connect
     clips: Sequence[Clip]
     samples: memoryview
     go_s: float
@@ -97,12 +109,11 @@ class Player:
             return
 
     async def _stream(self) -> None:
-        stage = self._stage
-        async with connect(stage.url, tls=stage.tls, language=stage.language, trace=True) as stream:
+        async with self._stage.connect() as talk:
             self._counts.live += 1
             try:
                 async with asyncio.timeout(self._plan.n_samples / SAMPLE_RATE_HZ + LATE_S_MAX):
-                    async for event in transcribe(stream, self._pace.paced(self._chunks())):
+                    async for event in talk(self._pace.paced(self._chunks())):
                         self._heard.note(event, self._pace.elapsed_s)
             finally:
                 self._counts.live -= 1

@@ -36,6 +36,8 @@ class RunResult:
     """How many streams ended by an error, by its code."""
     final: Percentiles | None
     """End of speech in the audio to its last final."""
+    settled: Percentiles | None
+    """End of speech to the moment since which the words of its finals were shown."""
     partial: Percentiles | None
     """End of a word to where it is first shown; without word times the age of a partial's newest audio."""
     partial_is_by_word: bool
@@ -99,6 +101,7 @@ def summarise_run(
         refusals={one.refused: one.refusal for one in results if one.refused},
         failed=dict(Counter(one.failed for one in results if one.failed)),
         final=percentiles([latency for one in results for latency in one.final_latencies_s]),
+        settled=percentiles([latency for one in results for latency in one.settled_latencies_s]),
         partial=percentiles(by_word or by_age),
         partial_is_by_word=bool(by_word),
         hops=_by_hop([trace for one in results for trace in one.hops]),

@@ -12,6 +12,7 @@ from stream_server.client.latency import (
 from stream_server.dialects.schema import FinalEvent, TraceObject
 from stream_server.evaluation.flicker import measure_flicker, shown_texts
 from stream_server.evaluation.heard import Heard
+from stream_server.evaluation.settled import settled_finals
 from stream_server.evaluation.word_latency import word_latencies_s
 from stream_server.load.messages import ClientResult
 from stream_server.load.plan import Script
@@ -42,6 +43,7 @@ def score_client(
     timed = [said for said in script.timed if said.end_s <= sent_s]
     words = [word for word in script.words if word.end_s <= sent_s]
     first_s, last_s = counted_s
+    counted = [one for one in timed if first_s <= one.end_s < last_s]
     said, hypothesis = _comparable(script.said, heard.finals, sent_s)
     flicker = measure_flicker(
         shown_texts([one.event for one in heard.partials], [one.event for one in heard.finals])
@@ -51,9 +53,8 @@ def score_client(
         number=number,
         failed=failed,
         sent_s=sent_s,
-        final_latencies_s=tuple(
-            final_latencies_s([one for one in timed if first_s <= one.end_s < last_s], heard.finals)
-        ),
+        final_latencies_s=tuple(final_latencies_s(counted, heard.finals)),
+        settled_latencies_s=tuple(final_latencies_s(counted, settled_finals(heard.partials, heard.finals))),
         word_latencies_s=tuple(
             latency
             for word, latency in zip(words, shown, strict=True)

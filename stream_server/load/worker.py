@@ -9,6 +9,7 @@ import mmap
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,7 +27,7 @@ from stream_server.load.messages import (
     Stop,
     WorkerDone,
 )
-from stream_server.load.player import Counts, Player, Stage
+from stream_server.load.player import Counts, Player, Stage, native_stream
 
 PROGRESS_S = 0.5
 LAG_S = 0.05
@@ -82,7 +83,14 @@ async def _run(order: Order, samples: memoryview) -> None:
         return
     stopping, counts, lags_s = asyncio.Event(), Counts(), list[float]()
     counted_s = (order.ramp_s, order.ramp_s + order.measure_s)
-    stage = Stage(order.url, tls, order.language, order.clips, samples, go.at_s, counted_s, stopping)
+    stage = Stage(
+        partial(native_stream, order.url, tls, order.language),
+        order.clips,
+        samples,
+        go.at_s,
+        counted_s,
+        stopping,
+    )
     aside = [
         asyncio.create_task(step)
         for step in (_watch_loop(lags_s), _tell_progress(counts), _wait_stop(commands, stopping))

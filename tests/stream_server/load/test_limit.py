@@ -48,3 +48,20 @@ def test_a_number_that_holds_only_once_is_not_the_limit() -> None:
 def test_a_first_run_out_of_range_is_refused(first: int) -> None:
     with pytest.raises(ValueError, match="1 to 20"):
         LimitSearch(first, 20)
+
+
+def test_only_a_number_that_was_carried_before_is_confirmed() -> None:
+    looking, confirmed = LimitSearch(8, 1_000), []
+    while looking.limit is None:
+        confirmed.append((looking.next, looking.is_confirmation))
+        looking.note(looking.next <= 20)
+    assert confirmed == [
+        (8, False),
+        (16, False),
+        (32, False),
+        (24, False),
+        (20, False),
+        (22, False),
+        (21, False),
+        (20, True),
+    ]
