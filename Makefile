@@ -10,6 +10,8 @@ VENV ?= .venv
 TORCH ?= cpu
 # Package index that has the CPU build, when the usual one has not.
 TORCH_INDEX ?=
+# Processes that share the tests out among them, by file.
+TESTERS ?= 2
 # Training steps of demo-model before its last run down.
 STEPS ?= 30000
 # Folder of the model that parity and peers read; empty: the embedded one.
@@ -40,7 +42,7 @@ serve: $(VENV)/.base ## run the server with the demo's certificates until Ctrl-C
 
 test: $(VENV)/.dev ## run the tests
 	@echo "==> tests"
-	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -m "not browser"
+	@PYTHONASYNCIODEBUG=1 $(BIN)/python -m pytest -m "not browser" -n $(TESTERS) --dist loadfile
 
 test-browser: $(VENV)/.dev client_js/node_modules/.installed ## run the tests that need Chromium and Firefox; pictures in tests/browser/screenshots
 	@./tools/need-browsers
