@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream_server.config import find_config, load_config, state_dir
+from stream_server.cli.recorded import recorded
+from stream_server.config import audit_folders, find_config, load_config, state_dir
+from stream_server.core.audit import AuditAction
 from stream_server.core.signed import OVERLAP_S
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
@@ -67,14 +69,14 @@ def rotate(
     out = Console(highlight=False, soft_wrap=True, markup=False)
     try:
         settings, state = load_config(find_config(config), {}), state_dir(state_dir_option)
-        if signs is Signs.TOKENS:
-            _rotate_tokens(state, out, void=void)
-        elif void:
+        if void and signs is Signs.AUDIT:
             raise ConfigError("--void is for tokens: what the audit log's old keys signed must stay readable")
-        else:
-            folder = Path(settings.audit.folder) if settings.audit.folder else state / "audit"
-            copies = settings.audit.checkpoint_folder
-            _rotate_audit(folder, Path(copies) if copies else None, out)
+        with recorded(AuditAction.KEY_ROTATE, f"key:{signs.value}", state, config) as detail:
+            if signs is Signs.TOKENS:
+                detail["void"] = int(void)
+                _rotate_tokens(state, out, void=void)
+            else:
+                _rotate_audit(*audit_folders(settings, state), out)
     except (ConfigError, AuditError, RotationTimeout) as exc:
         errors = Console(stderr=True, highlight=False, soft_wrap=True)
         errors.print("error:", style="red", end=" ")

@@ -84,6 +84,17 @@ def test_links_made_and_ended_are_recorded(state: Path) -> None:
     assert made.stdout.split("#link=")[1].strip() not in str(entries(state)), "the link itself is a secret"
 
 
+def test_a_change_of_keys_is_recorded_with_who_had_it_made(state: Path) -> None:
+    CliRunner().invoke(app, ["link", "board-301", "--state-dir", str(state)])
+    rotated = CliRunner().invoke(app, ["keys", "rotate", "tokens", "--void", "--state-dir", str(state)])
+    assert rotated.exit_code == 0
+    assert told(state)[-1] == ("key.rotate", "key:tokens", "success", None)
+    assert entries(state)[-1].detail["void"] == 1
+    failed = CliRunner().invoke(app, ["keys", "rotate", "audit", "--state-dir", str(state)])
+    assert failed.exit_code == 1
+    assert told(state)[-1] == ("key.rotate", "key:audit", "failure", "audit_error")
+
+
 def test_what_is_done_to_models_is_recorded(state: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["models", "import", str(tmp_path / "none.pt"), "--state-dir", str(state)]
