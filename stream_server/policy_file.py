@@ -12,6 +12,7 @@
     connects_per_minute = 20
     audio_seconds_per_day = 36000
     token_networks = ["10.2.0.0/16"]    # with the right "mint"
+    programs = false                    # browsers only
 
 A file is taken whole or not at all. Errors name rules by number and never quote what is in them, since they
 may be logged and identities are people.
@@ -53,6 +54,7 @@ class _RuleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connects_per_minute: int | None = None
     audio_seconds_per_day: int | None = None
     token_networks: tuple[str, ...] = ()
+    programs: bool = True
 
 
 class _PolicyTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -167,7 +169,16 @@ def _rules_of(table: _RuleTable) -> Iterator[Rule]:
     allowed = _networks_of("networks", table.networks)
     token_networks = _networks_of("token_networks", table.token_networks)
     for pattern in table.identities:
-        yield Rule(pattern, rights, table.publish, table.read, allowed, quota, token_networks)
+        yield Rule(
+            pattern,
+            rights,
+            table.publish,
+            table.read,
+            allowed,
+            quota,
+            token_networks,
+            programs=table.programs,
+        )
 
 
 def _networks_of(key: str, texts: tuple[str, ...]) -> tuple[Network, ...]:

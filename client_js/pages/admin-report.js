@@ -88,6 +88,7 @@ const REASONS = {
   not_tls: "Did not speak TLS",
   not_yet_valid: "Certificate is not valid yet",
   old_tls: "TLS older than 1.3",
+  origin_required: "No browser, where one is required",
   overloaded: "Server was full",
   policy: "Policy changed while connected",
   quota_exceeded: "Audio of the day is used up",

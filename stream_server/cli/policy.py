@@ -228,6 +228,8 @@ def _print_grounds(out: Console, rules: _Rules, path: str, rule: Rule | None, wh
         out.print(f"  networks {', '.join(map(str, rule.networks)) or 'every'}")
         if Right.MINT in rule.rights:
             out.print(f"  tokens   {', '.join(map(str, rule.token_networks)) or 'good in every network'}")
+        if not rule.programs:
+            out.print("  programs none: browsers only")
         out.print(f"  quota    {_quota(rule) or 'none; limits of the server count'}")
     out.print(f"  source   {rules.source}")
 

@@ -62,6 +62,8 @@ class Rule:
     quota: Quota = Quota()
     token_networks: tuple[Network, ...] = ()
     """Networks that tokens made with ``MINT`` may be good in, whole or in part; empty for every one."""
+    programs: bool = True
+    """Whether others than browsers may open sockets: whatever sends no ``Origin``."""
 
 
 NO_RULE = Rule("", frozenset())

@@ -181,9 +181,16 @@ class Gate:
             return problem
         if isinstance(identity, IdentityError):
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", str(identity), problem=identity.code)
-        if not contains(self._policy.current.rule_for(identity.path).networks, address):
+        rule = self._policy.current.rule_for(identity.path)
+        if not contains(rule.networks, address):
             message = "this certificate may not be used from this address; the policy names its networks"
             return Refusal(HTTPStatus.FORBIDDEN, "address_not_allowed", message)
+        acts = path in (schema.PATH, TOKENS_PATH) or room is not None
+        if acts and not rule.programs and not request.headers.get_all("Origin"):
+            message = (
+                "this certificate may be used in browsers only, which name the page's origin; see the policy"
+            )
+            return Refusal(HTTPStatus.FORBIDDEN, "origin_required", message)
         if path == WHOAMI_PATH:
             return self._tell_identity(identity)
         if path == schema.ROOMS_PATH:

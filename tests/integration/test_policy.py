@@ -44,6 +44,12 @@ read = ["*"]
 networks = ["192.0.2.0/24"]
 
 [[rule]]
+identities = ["/source/page"]
+role = "source"
+read = ["*"]
+programs = false
+
+[[rule]]
 identities = ["/source/locked"]
 rights = []
 """
@@ -82,6 +88,17 @@ async def test_whom_no_rule_names_may_nothing(ruled: LiveServer, pki: Pki) -> No
     pair = pki.client("unnamed", "admin")
     for path in ("/v1/stream", "/v1/rooms/hall"):
         assert await refusal(ruled, pki, pair, path) == (403, "not_allowed", None)
+
+
+async def test_where_the_rule_says_so_only_browsers_may_open_sockets(ruled: LiveServer, pki: Pki) -> None:
+    pair = pki.client("page", "source")
+    page = f"https://localhost:{ruled.ready.addresses[0][1]}"
+    for path in ("/v1/stream", "/v1/rooms/hall"):
+        assert await refusal(ruled, pki, pair, path) == (403, "origin_required", None)
+        foreign = await refusal(ruled, pki, pair, path, origin="https://evil.example")
+        assert foreign == (403, "not_allowed", None)
+        async with wire(ruled.url.replace("/v1/stream", path), pki, pair, origin=page):
+            pass
 
 
 @pytest.mark.parametrize(("role", "path"), [("source", "/v1/stream"), ("reader", "/v1/rooms/hall")])

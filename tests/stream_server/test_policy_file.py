@@ -62,6 +62,11 @@ def test_a_whole_file_becomes_one_rule_for_each_pattern(tmp_path: Path) -> None:
     assert rules[4] == Rule("/*", frozenset({Right.READ, Right.ADMINISTER}), read=("lobby",))
 
 
+def test_programs_may_unless_the_rule_says_otherwise(tmp_path: Path) -> None:
+    for line, allowed in (("", True), ("programs = true", True), ("programs = false", False)):
+        assert load_policy(written(tmp_path, one(line))).rules[0].programs is allowed
+
+
 def test_roles_are_the_rights_of_the_built_in_rules(tmp_path: Path) -> None:
     for role in ("source", "reader", "admin"):
         text = f'[[rule]]\nidentities = ["/{role}/*"]\nrole = "{role}"'
@@ -122,6 +127,7 @@ BAD = {
     "no connects": (one("connects_per_minute = -1"), ["rule 1", "connects_per_minute"]),
     "no audio": (one("audio_seconds_per_day = 0"), ["rule 1", "audio_seconds_per_day"]),
     "half a second": (one("audio_seconds_per_day = 0.5"), ["rule 1", "audio_seconds_per_day", "int"]),
+    "a word for programs": (one('programs = "no"'), ["rule 1", "programs", "bool"]),
     "true for a number": (one("sessions = true"), ["rule 1", "sessions", "int"]),
     "a number too long to read": (one(f"sessions = {'9' * 5000}"), ["TOML"]),
 }

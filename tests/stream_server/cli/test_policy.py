@@ -19,6 +19,7 @@ sessions = 2
 [[rule]]
 identities = ["/source/board-13"]
 rights = []
+programs = false
 
 [[rule]]
 identities = ["/source/desk"]
@@ -42,7 +43,11 @@ def policy(state: Path, *arguments: str, rules: str | None = RULES, config: str 
         (["/source/a"], 0, ["/source/a may stream", "/source/*, which has the longest prefix", "sessions 2"]),
         (["spiffe://stream-server.local/source/a"], 0, ["may stream"]),
         (["spiffe://elsewhere/source/a"], 1, ["may not stream", "trust domain stream-server.local"]),
-        (["/source/board-13"], 1, ["may not stream", "the right stream", "names it exactly"]),
+        (
+            ["/source/board-13"],
+            1,
+            ["may not stream", "the right stream", "names it exactly", "browsers only"],
+        ),
         (["/reader/a", "--action", "read"], 1, ["may not read", "no rule names", '"/reader/a"']),
         (["/source/a", "--from", "10.1.2.3"], 0, ["from 10.1.2.3"]),
         (["/source/a", "--from", "10.2.2.3"], 1, ["this address", "10.1.0.0/16", '"10.2.2.3"']),
