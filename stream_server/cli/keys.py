@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream_server.config import find_config, load_config, state_dir
+from stream_server.cli.recorded import command_log, recorded
+from stream_server.config import audit_folders, find_config, load_config, state_dir
+from stream_server.core.audit import AuditAction
 from stream_server.core.signed import OVERLAP_S
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
@@ -62,19 +64,19 @@ def rotate(
     """Make a new key sign from now on; the old one's private half is erased.
 
     What the old key has signed stays good for as long as it would have been. No restart is needed: a server
-    that runs takes note within a second. Run it as the server's user.
+    that runs takes note within a second. Run it as the server's user, or as root.
     """
     out = Console(highlight=False, soft_wrap=True, markup=False)
     try:
         settings, state = load_config(find_config(config), {}), state_dir(state_dir_option)
-        if signs is Signs.TOKENS:
-            _rotate_tokens(state, out, void=void)
-        elif void:
+        if void and signs is not Signs.TOKENS:
             raise ConfigError("--void is for tokens: what the audit log's old keys signed must stay readable")
-        else:
-            folder = Path(settings.audit.folder) if settings.audit.folder else state / "audit"
-            copies = settings.audit.checkpoint_folder
-            _rotate_audit(folder, Path(copies) if copies else None, out)
+        with recorded(AuditAction.KEY_ROTATE, f"key:{signs}", state, config):
+            if signs is Signs.TOKENS:
+                _rotate_tokens(state, out, void=void)
+            else:
+                _rotate_audit(*audit_folders(settings, state), out)
+                command_log(state, config).rotate()
     except (ConfigError, AuditError, RotationTimeout) as exc:
         errors = Console(stderr=True, highlight=False, soft_wrap=True)
         errors.print("error:", style="red", end=" ")
