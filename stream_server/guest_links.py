@@ -191,6 +191,7 @@ class GuestLinks:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            _give_to_owner(descriptor, self._folder)
         except OSError as exc:
             raise ConfigError(f"{self._folder} cannot be used: {exc.strerror}") from exc
         try:
@@ -231,12 +232,20 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
 
 
+def _give_to_owner(descriptor: int, folder: Path) -> None:
+    """Let the server's user read what root has written."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+
+
 def _replace(path: Path, content: bytes) -> None:
     """Write a file that is whole or not there, readable by the owner only."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
+            _give_to_owner(descriptor, path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

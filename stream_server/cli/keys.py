@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from stream_server.cli.recorded import recorded
+from stream_server.cli.recorded import command_log, recorded
 from stream_server.config import audit_folders, find_config, load_config, state_dir
 from stream_server.core.audit import AuditAction
 from stream_server.core.signed import OVERLAP_S
@@ -64,12 +64,12 @@ def rotate(
     """Make a new key sign from now on; the old one's private half is erased.
 
     What the old key has signed stays good for as long as it would have been. No restart is needed: a server
-    that runs takes note within a second. Run it as the server's user.
+    that runs takes note within a second. Run it as the server's user, or as root.
     """
     out = Console(highlight=False, soft_wrap=True, markup=False)
     try:
         settings, state = load_config(find_config(config), {}), state_dir(state_dir_option)
-        if void and signs is Signs.AUDIT:
+        if void and signs is not Signs.TOKENS:
             raise ConfigError("--void is for tokens: what the audit log's old keys signed must stay readable")
         with recorded(AuditAction.KEY_ROTATE, f"key:{signs.value}", state, config) as detail:
             if signs is Signs.TOKENS:
@@ -77,6 +77,7 @@ def rotate(
                 _rotate_tokens(state, out, void=void)
             else:
                 _rotate_audit(*audit_folders(settings, state), out)
+                command_log(state, config).rotate()
     except (ConfigError, AuditError, RotationTimeout) as exc:
         errors = Console(stderr=True, highlight=False, soft_wrap=True)
         errors.print("error:", style="red", end=" ")

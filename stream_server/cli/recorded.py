@@ -47,7 +47,7 @@ def recorded(action: AuditAction, resource: str, state: Path, config: Path | Non
         Numbers and codes to tell beside the outcome; the block fills it.
     """
     with _one_line_errors("nothing was done"):
-        log = _command_log(state, config)
+        log = command_log(state, config)
         resource = resource[:_TEXT_MAX]
         who, detail = _os_user()
         session = secrets.token_hex(8)
@@ -80,7 +80,8 @@ def recorded_deed(folder: Path, deed: Deed, what: str) -> Iterator[Detail]:
         yield detail
 
 
-def _command_log(state: Path, config: Path | None) -> CommandLog:
+def command_log(state: Path, config: Path | None) -> CommandLog:
+    """The log that commands share, of a state folder and a configuration."""
     settings = load_config(find_config(config), {})
     folder, copies = audit_folders(settings, state)
     return CommandLog(

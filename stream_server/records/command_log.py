@@ -61,12 +61,23 @@ class CommandLog:
         Raises:
             AuditError: They could not be written; says what to do.
         """
+        self._with_writer(lambda writer: writer.write(events))
+
+    def rotate(self) -> None:
+        """Have another key sign from here on. Blocks for ``WAIT_S`` at most.
+
+        Raises:
+            AuditError: As ``write``.
+        """
+        self._with_writer(AuditWriter.rotate)
+
+    def _with_writer(self, step: Callable[[AuditWriter], None]) -> None:
         owner = _owner_of_nearest(self._server_log)
         try:
             self._server_log.mkdir(mode=0o700, parents=True, exist_ok=True)
             writer = self._open()
             try:
-                writer.write(events)
+                step(writer)
                 writer.tidy()
             finally:
                 writer.close()

@@ -1,5 +1,6 @@
 """Having another key sign the audit log, whether or not a server writes it at the moment."""
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -21,7 +22,8 @@ def rotate_audit_key(
 ) -> int:
     """Have another key sign a log; see ``AuditWriter.rotate``.
 
-    A server that writes the log is asked by a file in it. Without one, it is done here.
+    A server that writes the log is asked by a file in it. Without one it is done here, unless root asks about
+    the log of another user.
 
     Args:
         folder: With a log.
@@ -37,6 +39,9 @@ def rotate_audit_key(
     """
     if not folder.first_key_file.exists():
         raise AuditError(f"{folder.path}: there is no audit log here")
+    if os.geteuid() == 0 and folder.path.stat().st_uid != 0:
+        # The server's user could not read a key that root has made.
+        return _ask(folder, sleep)
     try:
         writer = AuditWriter(folder.path, AuditSettings(), socket.gethostname(), utc_now, publish)
     except AuditInUse:
@@ -60,6 +65,7 @@ def _ask(folder: AuditFolder, sleep: Callable[[float], None]) -> int:
             return folder.numbers()[-1]
         sleep(LOOK_S)
     raise RotationTimeout(
-        f"the server has not changed its key within {WAIT_S:g} s; its log says why, and it goes on trying."
-        f" To take the wish back, delete {folder.rotation_request}"
+        f"no server has changed the key of {folder.path} within {WAIT_S:g} s. One that runs says why in its"
+        " log and goes on trying; one that starts does it then. To take the wish back, delete"
+        f" {folder.rotation_request}"
     )

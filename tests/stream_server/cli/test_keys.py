@@ -1,5 +1,6 @@
 """What the operator types to have other keys sign, and what he is told."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from typer.testing import CliRunner
 
 from stream_server.cli import app
 from stream_server.guest_links import GuestLinks
+from stream_server.records.command_log import commands_in
+from stream_server.records.line import decode
 from stream_server.records.verify import Integrity, verify
 
 
@@ -26,6 +29,30 @@ def test_another_key_signs_tokens(tmp_path: Path) -> None:
     after = GuestLinks(tmp_path).keys()
     assert after.names[0] != before.names[0]
     assert after.names[1][0] == before.names[0][0]
+
+
+def test_who_had_another_key_sign_is_recorded(tmp_path: Path) -> None:
+    log = Log(tmp_path)
+    log.fill(1)
+    config = f'[audit]\nfolder = "{log.folder.path}"\n'
+    for signs in ("tokens", "audit"):
+        assert keys(tmp_path, "rotate", signs, config=config).exit_code == 0
+    assert keys(tmp_path, "rotate", "tokens", "--void", config=config).exit_code == 0
+    commands = commands_in(log.folder)
+    entries = [decode(line) for number in commands.numbers() for line in commands.lines(number)]
+    done = [entry for entry in entries if entry.action == "key.rotate" and entry.actor is not None]
+    assert [entry.object for entry in done] == ["key:tokens", "key:audit", "key:tokens"]
+    assert len(commands.numbers()) == 2
+    assert verify(commands).integrity is Integrity.INTACT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write files for others")
+def test_what_root_writes_belongs_to_the_servers_user(tmp_path: Path) -> None:
+    folder = tmp_path / "guests"
+    folder.mkdir()
+    os.chown(folder, 12_345, 12_345)
+    assert keys(tmp_path, "rotate", "tokens").exit_code == 0
+    assert {path.stat().st_uid for path in folder.iterdir()} == {12_345}
 
 
 def test_all_that_was_signed_can_be_made_void(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Another key signs the audit log: at once, in whichever process writes it, and verifiably."""
 
 import base64
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,16 @@ def test_a_server_that_does_not_answer_is_told(log: Log) -> None:
         rotate_audit_key(log.folder, log.publish, waited.append)
     assert sum(waited) == pytest.approx(10.0)
     writer.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to others")
+def test_root_makes_no_key_that_the_servers_user_could_not_read(log: Log) -> None:
+    log.fill(1)
+    os.chown(log.folder.path, 12_345, 12_345)
+    with pytest.raises(RotationTimeout, match="one that starts does it then"):
+        rotate_audit_key(log.folder, log.publish, lambda seconds: None)
+    assert log.folder.numbers() == [1]
+    assert log.folder.rotation_request.exists()
 
 
 def test_without_a_log_there_is_nothing_to_do(log: Log) -> None:

@@ -93,7 +93,7 @@ def test_a_line_torn_by_a_crash_is_cut_off_and_told(log: Log) -> None:
     assert log.verify().integrity is INTACT
 
 
-def test_two_servers_cannot_write_one_log(log: Log) -> None:
+def test_two_processes_cannot_write_one_log(log: Log) -> None:
     writer = log.open()
     with pytest.raises(AuditError, match="another process"):
         log.open()
