@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Table
 
 from stream_server.engine.manifest import (
+    SEALED_NAME,
     Manifest,
     embedded_model,
     is_sealed,
@@ -20,6 +21,7 @@ from stream_server.errors import ModelError
 from stream_server.models.alignment import heads_of
 from stream_server.models.shapes import n_parameters
 from stream_server.models.store import folder_bytes
+from stream_server.sealing.container import SealedFile
 
 COLUMNS = ("name", "version", "parameters", "MB", "languages", "context", "from")
 
@@ -73,8 +75,11 @@ def details_of(name: str, folder: Path, manifest: Manifest) -> Iterator[tuple[st
 
 
 def _kept(folder: Path) -> str:
-    how = "sealed" if is_sealed(folder) else "plain"
-    return f"{how}, {'signed' if read_manifest_text(folder).signature else 'not signed'}"
+    signed = "signed" if read_manifest_text(folder).signature else "not signed"
+    if not is_sealed(folder):
+        return f"plain, {signed}"
+    with SealedFile(folder / SEALED_NAME) as sealed:
+        return f"sealed for keys of the kind {' and '.join(sealed.kinds) or 'unknown'}, {signed}"
 
 
 def _languages(manifest: Manifest) -> str:

@@ -66,7 +66,7 @@ def load_whisper(
     """
     if is_sealed(folder):
         path = folder / SEALED_NAME
-        weights = _parse(path, _unseal(folder, manifest, access))
+        weights = _parse(path, read_unsealed(folder, manifest, access))
     else:
         path = folder / WEIGHTS_NAME
         for name in manifest.files.keys() - {WEIGHTS_NAME}:
@@ -92,7 +92,7 @@ def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
         raise ModelError(f"{path} is not a safetensors file: {exc}") from exc
 
 
-def _unseal(folder: Path, manifest: Manifest, access: ModelAccess) -> bytes:
+def read_unsealed(folder: Path, manifest: Manifest, access: ModelAccess) -> bytes:
     """The weights' file, decrypted and checked.
 
     In ordinary memory, as a plain one is read: a memory file (``memfd_create``) that safetensors maps would

@@ -23,6 +23,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -128,6 +129,11 @@ class SealedFile:
             raise self._damaged()
         return self._file.read(n_bytes)
 
+    @property
+    def kinds(self) -> list[str]:
+        """Of the keys that open it, as far as they are known; the header says so, and may be altered."""
+        return [kind for kind in KINDS if any(slot.kind == kind for slot in self.slots)]
+
     def data_key(self, key: Key) -> bytes:
         """Unwrap the data key, and check with it all that stands before the payload.
 
@@ -139,11 +145,10 @@ class SealedFile:
         except ModelError as exc:
             raise ModelError(f"{self.path} is not opened: {exc}") from exc
         if data_key is None:
-            kinds = [kind for kind in KINDS if any(slot.kind == kind for slot in self.slots)]
             raise ModelError(
                 f"{self.path} is not sealed for this key, or its header was altered; set [models] key, or "
-                f"--key, to one that it is sealed for (kind: {' or '.join(kinds) or 'unknown'}), or copy the "
-                "file again"
+                f"--key, to one that it is sealed for (kind: {' or '.join(self.kinds) or 'unknown'}), or "
+                "copy the file again"
             )
         expected = _mac(data_key, self._public_bytes, self._slots_bytes)
         if not hmac.compare_digest(expected, self._mac):
@@ -183,17 +188,25 @@ class SealedFile:
                 raise self._damaged() from None
 
     def rekeyed(self, key: Key, locks: Sequence[Lock], out: Path) -> None:
-        """Write the same file, opened by other keys; the payload is copied as it is.
+        """Write the same file, opened by other keys; the payload is copied as it is, owner and mode too.
 
         Raises:
             ModelError: As ``data_key``; or there are too many locks, or ``out`` cannot be written.
         """
         header = _header(self._public_bytes, self.data_key(key), locks)
         with _written_whole(out) as file:
+            self._hand_over(file.fileno())
             file.write(header)
             self._file.seek(self._start)
             while block := self._file.read(CHUNK_BYTES):
                 file.write(block)
+
+    def _hand_over(self, descriptor: int) -> None:
+        """Let those read the new file who may read this one: a server's user, if root changes the keys."""
+        status = os.fstat(self._file.fileno())
+        if os.geteuid() == 0:
+            os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
 
     def _damaged(self) -> ModelError:
         return ModelError(f"{self.path} is truncated or altered; nothing of it is used: copy it again")

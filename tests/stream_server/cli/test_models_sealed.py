@@ -1,5 +1,6 @@
 """``stream-server models sign | seal | unseal | rekey | verify``, as they are typed."""
 
+import os
 import re
 import secrets
 import subprocess
@@ -78,7 +79,7 @@ def test_signed_sealed_carried_installed_verified_and_unsealed(operator: Operato
     assert f"ours: as its manifest says, signed by {public}" in operator.ok(
         "verify", "--config", tmp_path / "config.toml"
     )
-    assert re.search(r"kept +sealed, signed", operator.ok("show", "ours"))
+    assert re.search(r"kept +sealed for keys of the kind secret, signed", operator.ok("show", "ours"))
     operator.ok("unseal", "ours", "--key", key, "--out", tmp_path / "again")
     assert content(tmp_path / "again") == content(operator.plain)
     assert key.read_text() not in operator.said
@@ -149,6 +150,22 @@ def test_rekey_goes_from_each_kind_of_key_to_each_other(operator: Operator, tmp_
         operator.ok("rekey", sealed, *words)
     for secret in (TOKEN, PIN, key.read_text(), str(pair)):
         assert secret not in operator.said
+
+
+def test_rekey_keeps_owner_and_mode_so_that_the_server_still_reads_it(
+    operator: Operator, tmp_path: Path
+) -> None:
+    key, sealed = operator.key("key"), tmp_path / "sealed"
+    operator.ok("seal", operator.plain, "--key-file", key, "--out", sealed)
+    path = sealed / "model.sealed"
+    path.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(path, 1234, 5678)
+    before = path.stat()
+    operator.ok("rekey", sealed, "--key", key, "--key-file", operator.key("new"))
+    after = path.stat()
+    assert after.st_ino != before.st_ino
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)
 
 
 def test_a_rekey_that_fails_leaves_the_file_as_it_was(operator: Operator, tmp_path: Path) -> None:

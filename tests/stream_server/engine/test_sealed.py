@@ -167,7 +167,7 @@ import sys
 from pathlib import Path
 from stream_server.engine.access import ModelAccess
 from stream_server.engine.manifest import read_manifest
-from stream_server.engine.model import _unseal
+from stream_server.engine.model import read_unsealed
 
 def status(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -176,7 +176,7 @@ def status(name):
 folder, key = Path(sys.argv[1]), sys.argv[2]
 manifest = read_manifest(folder)
 before = status("VmRSS")
-content = _unseal(folder, manifest, ModelAccess(key))
+content = read_unsealed(folder, manifest, ModelAccess(key))
 print(status("VmHWM") - before - len(content))
 """
 
