@@ -4,7 +4,9 @@ Whisper invents text where there is little speech, and loops where it is unsure 
 "Careless Whisper": about 1 % of segments, more with long pauses). No rule alone is enough, and a rule
 that looks at the text alone would take a spoken "thank you" away. The rules, cheap to dear:
 
-1. *No speech*: the model holds the window for silence and is unsure of its text. Dropped at once.
+1. *No speech*: the model holds the window for silence and is unsure of its text. Dropped at once. So it is,
+   however sure it is of its text, where a model's manifest draws a line for that: whisper's own probability
+   of no speech says little, that of a model trained on sounds without speech says nearly all.
 2. *Phrase*, *prompt*: the text is one that Whisper is known to invent, or repeats the text before it, and
    the evidence for it is weak. Dropped at once. With good evidence it stays.
 3. *Repetition*, *compression*, *rate*, *length*: the text runs in a loop, or is more than can be said
@@ -71,6 +73,8 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Below which a final is dropped if no temperature did better; whisper keeps all."""
     no_speech_max: float = 0.6
     """Probability of no speech above which text below ``logprob_min`` is dropped, as in whisper."""
+    sure_no_speech: float = 1.0
+    """Above this, text is dropped whatever its log-probability; 1 for never, as in whisper."""
     weak_no_speech: float = 0.4
     """Above this the evidence for a known phrase is weak."""
     weak_logprob: float = -0.7
@@ -82,7 +86,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check the ranges."""
         if not self.logprob_floor <= self.logprob_min <= 0:
             raise ValueError("logprob_min must be at most 0 and logprob_floor at most logprob_min")
-        for name in ("no_speech_max", "weak_no_speech"):
+        for name in ("no_speech_max", "sure_no_speech", "weak_no_speech"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be between 0 and 1")
         if not (self.compression_ratio_max > 1 and self.chars_per_s_max > 0 and self.weak_logprob <= 0):
@@ -146,7 +150,8 @@ def judge(attempt: Attempt, limits: Thresholds) -> Verdict:
         return _KEPT
     # Written so that a log-probability that is not a number counts as the lowest.
     is_unsure = not attempt.avg_logprob >= limits.logprob_min
-    if is_unsure and attempt.no_speech_prob > limits.no_speech_max:
+    is_silent = is_unsure and attempt.no_speech_prob > limits.no_speech_max
+    if is_silent or attempt.no_speech_prob > limits.sure_no_speech:
         return Verdict(Outcome.DROP, GuardRule.NO_SPEECH)
     if _has_weak_evidence(attempt, limits):
         if _is_known_phrase(attempt.text):

@@ -197,9 +197,24 @@ def test_what_is_left_is_the_beginning_of_an_attempt_and_loops_no_more(attempt: 
 
 
 @pytest.mark.parametrize(
+    ("no_speech_prob", "outcome", "rule"),
+    [
+        pytest.param(0.25, KEEP, None, id="ok/at the line"),
+        pytest.param(0.26, DROP, "no_speech", id="fail/above"),
+    ],
+)
+def test_a_model_that_knows_silence_is_believed_however_sure_of_its_text(
+    no_speech_prob: float, outcome: Outcome, rule: str | None
+) -> None:
+    verdict = judge(changed(no_speech_prob=no_speech_prob), Thresholds(sure_no_speech=0.25))
+    assert (verdict.outcome, verdict.rule) == (outcome, rule)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"logprob_min": 0.1},
+        {"sure_no_speech": -0.1},
         {"logprob_floor": -0.5},
         {"no_speech_max": 1.1},
         {"compression_ratio_max": 1},
