@@ -48,8 +48,8 @@ test-browser: $(VENV)/.dev client_js/node_modules/.installed ## run the tests th
 	@./tools/need-browsers
 	@echo "==> browser tests" && $(BIN)/python -m pytest tests/browser
 
-faults: $(VENV)/.dev ## kill, stop and starve the engine under 20 streams: nothing lost, nothing doubled
-	@$(BIN)/python -m pytest -q -s tests/endurance/faults.py
+faults: $(VENV)/.dev ## kill, stop and starve the engine under 20 streams, replace its models: nothing lost, nothing doubled
+	@$(BIN)/python -m pytest -q -s tests/endurance/faults.py tests/endurance/replacement.py
 
 soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOBS=... for another number)
 	@$(BIN)/python -m pytest -q -s tests/endurance/soak.py

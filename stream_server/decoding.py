@@ -89,6 +89,8 @@ class Decoding:
         self._is_asked = False
         self._number = 0
         """Of the generation that sessions get that begin."""
+        self._n_replacements = 0
+        """Begun, whether or not they succeeded: no number is given twice."""
         self._given_up: set[int] = set()
         """Generations whose engine was given up."""
         self._n_out_of_memory = 0
@@ -138,7 +140,9 @@ class Decoding:
         """Stop all engines; see ``Engine.stop``."""
         if self._loading is not None:
             self._loading.cancel()
-            await asyncio.gather(self._loading, return_exceptions=True)
+            [loaded] = await asyncio.gather(self._loading, return_exceptions=True)
+            if isinstance(loaded, Generation):  # Ready since the last tick.
+                await loaded.engine.stop()
         await asyncio.gather(*(generation.engine.stop() for generation in self._generations))
 
     @property
@@ -193,7 +197,7 @@ class Decoding:
         if self._loading is not None and self._loading.done():
             loading, self._loading = self._loading, None
             if (generation := loading.result()) is not None:
-                self._replace(generation, hub, now_s)
+                await self._replace(generation, hub, now_s)
         if self._retired is not None:
             await self._let_go(self._retired, hub, now_s)
         if self._is_asked and self._loading is None:
@@ -259,7 +263,8 @@ class Decoding:
                     "before, and a third set is not loaded; try again when they have ended, at the latest "
                     f"{self._config.engine.retire_s:.0f} s (engine.retire_s) after that replacement"
                 )
-            return await self._load(choice, number=self._number + 1)
+            self._n_replacements += 1
+            return await self._load(choice, number=self._n_replacements)
         except (ConfigError, ModelError) as exc:
             self._note_failure(str(exc))
         except Exception:  # A mistake of ours: the models in use go on, and so does the server.
@@ -272,10 +277,11 @@ class Decoding:
         self._metrics.reload_failures.labels(what="models").inc()
         self._auditor.record(AuditEvent(AuditAction.MODEL_LOAD, Outcome.FAILURE, reason="kept_the_old"))
 
-    def _replace(self, generation: Generation, hub: Hub, now_s: float) -> None:
+    async def _replace(self, generation: Generation, hub: Hub, now_s: float) -> None:
         """Have sessions that begin get this generation."""
         if generation.tiers.generation in self._given_up:
             self._note_failure("the engine of the other models died at once")
+            await generation.engine.stop()
             return
         self._number = generation.tiers.generation
         retired, self._retired, self._current = self._current, self._current, generation

@@ -108,6 +108,8 @@ class RoomFinal:
     language: str | None
     utterance_end: bool
     unix_s: float
+    model: str | None = None
+    """As in ``messages.Partial``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class RoomPartial:
     end: int
     text: str
     stable: int
+    model: str | None = None
+    """As in ``messages.Partial``."""
 
 
 RoomEvent = Joined | SourceJoined | SourceLeft | RoomFinal | RoomPartial

@@ -238,7 +238,14 @@ class Rooms:
     def _set_partial(self, room: _Room, session: SessionId, event: Partial) -> None:
         source = room.sources[session]
         partial = RoomPartial(
-            source, event.segment, event.revision, event.start, event.end, event.text, event.stable
+            source,
+            event.segment,
+            event.revision,
+            event.start,
+            event.end,
+            event.text,
+            event.stable,
+            event.model,
         )
         room.n_versions += 1
         room.partials.pop(session, None)  # to the end: the dict is in the order of versions
@@ -259,6 +266,7 @@ class Rooms:
             language=event.language,
             utterance_end=event.utterance_end,
             unix_s=self._unix_s(),
+            model=event.model,
         )
         self._append(room, final, now_s)
 

@@ -178,6 +178,7 @@ class Supervisor:
         self._left: set[SessionId] = set()
         self._known_answers: dict[Tier, tuple[str, tuple[int, ...]]] = {}
         self._is_proven = False
+        self._has_been_ready = False
         self._checked_s = 0.0
         self._cause: Death | None = None
         self._deaths_s: deque[float] = deque()
@@ -239,6 +240,10 @@ class Supervisor:
         self._n_unproven = len(self._canaries)
         # The first answers are part of the start: nothing is known yet of the time they take.
         return self._check(now_s, self._due_s)
+
+    def forget(self, tier: Tier) -> None:
+        """The worker that was just started has another model: its first answer becomes the known one."""
+        self._known_answers.pop(tier, None)
 
     def answered(self, results: Sequence[DecodeResult], batch_max: int, now_s: float) -> list[Order]:
         """The worker answered; from here on it takes ``batch_max`` jobs of the same tier at once."""
@@ -350,7 +355,7 @@ class Supervisor:
         self._n_unproven = max(0, self._n_unproven - 1)
         if self._n_unproven:
             return self._check(now_s, self._due_s)
-        self._is_proven = True
+        self._is_proven = self._has_been_ready = True
         self._free(now_s)
         return self._continue(now_s)
 
@@ -379,8 +384,7 @@ class Supervisor:
         while self._deaths_s[0] < now_s - self._patience.restarts_within_s:
             self._deaths_s.popleft()
         n_deaths = len(self._deaths_s)
-        was_ready = len(self._known_answers) == len(self._canaries)
-        if not was_ready or n_deaths > self._patience.restarts:
+        if not self._has_been_ready or n_deaths > self._patience.restarts:
             return self._give_up(death, exit_code)
         pause_s = min(PAUSE_S * 2 ** min(n_deaths - 1, 10), PAUSE_S_MAX)
         self._begin(_Phase.ABSENT, now_s + pause_s)

@@ -202,7 +202,7 @@ def _to_wire(numbered: Numbered, seq: int, trace: Budget | None) -> schema.Serve
                 end=seconds(event.end),
                 text=event.text,
                 stable=event.stable,
-                model=_given(event.model),
+                model=given(event.model),
                 trace=_trace(trace),
             )
         case Lag():
@@ -241,7 +241,7 @@ def _durable_to_wire(event: Durable, seq: int, number: int, trace: Budget | None
                 language=event.language,
                 words=_words(event.words),
                 utterance_end=event.utterance_end,
-                model=_given(event.model),
+                model=given(event.model),
                 trace=_trace(trace),
             )
         case Flushed():
@@ -281,7 +281,7 @@ def _words(words: Sequence[Word] | None) -> list[schema.WordObject] | None:
     ]
 
 
-def _given(text: str | None) -> str | msgspec.UnsetType:
+def given(text: str | None) -> str | msgspec.UnsetType:
     """Left out where there is none."""
     return msgspec.UNSET if text is None else text
 

@@ -17,7 +17,7 @@ from stream_server.core.room_messages import (
     SourceLeft,
 )
 from stream_server.dialects import schema
-from stream_server.dialects.native import read_text, seconds
+from stream_server.dialects.native import given, read_text, seconds
 from stream_server.errors import ProtocolViolation, StreamError
 
 _decoder = msgspec.json.Decoder(schema.ReaderText)
@@ -108,6 +108,7 @@ def _partial(event: RoomPartial) -> schema.RoomPartialEvent:
         end=seconds(event.end),
         text=event.text,
         stable=event.stable,
+        model=given(event.model),
     )
 
 
@@ -123,6 +124,7 @@ def _final(event: RoomFinal) -> schema.RoomFinalEvent:
         language=event.language,
         utterance_end=event.utterance_end,
         time=_time(event.unix_s),
+        model=given(event.model),
     )
 
 

@@ -407,6 +407,8 @@ class RoomPartialEvent(RoomStruct, frozen=True, kw_only=True, tag="partial"):
     """What it says so far."""
     stable: int
     """Leading Unicode code points of `text`, at a word end, that no later partial of this segment changes."""
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """The lighter model that read it, while the server has too much to do; else left out."""
 
 
 class RoomFinalEvent(RoomDurableStruct, frozen=True, kw_only=True, tag="final"):
@@ -430,6 +432,8 @@ class RoomFinalEvent(RoomDurableStruct, frozen=True, kw_only=True, tag="final"):
     """True when the speaker paused after it; false when running speech was cut."""
     time: float
     """When it was published, in seconds since 1970."""
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """The lighter model that read it, while the server has too much to do; else left out."""
 
 
 class RoomErrorEvent(RoomStruct, frozen=True, kw_only=True, tag="error"):

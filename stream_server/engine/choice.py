@@ -1,6 +1,5 @@
 """Which model folders a configuration means, and whether they may take the place of those in use."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +10,8 @@ from stream_server.core.scheduler import Bucket, one_bucket
 from stream_server.engine.manifest import (
     Manifest,
     find_model,
+    manifest_sha256,
     read_manifest,
-    read_manifest_text,
     version_key,
 )
 from stream_server.engine.windows import window_samples
@@ -65,8 +64,7 @@ def choose_models(section: EngineSection, state: Path, trust: Trust | None) -> d
 
 
 def _look_at(folder: Path, trust: Trust | None) -> ChosenModel:
-    digest = hashlib.sha256(read_manifest_text(folder).manifest).hexdigest()
-    return ChosenModel(folder, digest, read_manifest(folder, trust))
+    return ChosenModel(folder, manifest_sha256(folder), read_manifest(folder, trust))
 
 
 def bucket_of(choice: Choice) -> Bucket:

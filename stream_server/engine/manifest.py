@@ -242,6 +242,15 @@ def read_manifest_text(folder: Path) -> ManifestText:
         raise ModelError(f"{exc.filename} cannot be read: {exc.strerror}") from exc
 
 
+def manifest_sha256(folder: Path) -> str:
+    """Tells models apart: the manifest names the sha256 of every file.
+
+    Raises:
+        ModelError: There is none.
+    """
+    return hashlib.sha256(read_manifest_text(folder).manifest).hexdigest()
+
+
 def is_sealed(folder: Path) -> bool:
     """Whether a model folder holds a sealed file."""
     return (folder / SEALED_NAME).is_file()

@@ -77,6 +77,7 @@ class Engine:
         self._scheduler = scheduler
         self._on_report = on_report
         self._supervisor = Supervisor(scheduler, canary_jobs(spec.models), patience)
+        self._loaded: Mapping[Tier, Loaded] = {}
         self._child: Child | None = None
         self._n_started = 0
         self._is_stopping = False
@@ -201,6 +202,7 @@ class Engine:
         now_s = time.monotonic()
         match said:
             case Ready():
+                self._note_changes(said.models)
                 self._loaded = said.models
                 batch_max = {tier: loaded.batch_max for tier, loaded in said.models.items()}
                 self._perform(self._supervisor.ready(batch_max, now_s))
@@ -216,6 +218,15 @@ class Engine:
                     self._started.set_result(None)
             case _:
                 assert_never(said)
+
+    def _note_changes(self, models: Mapping[Tier, Loaded]) -> None:
+        """A worker that takes another's place finds the models that lie in their folders by now."""
+        for tier, loaded in models.items():
+            before = self._loaded.get(tier, loaded)
+            if loaded.sha256 != before.sha256:
+                told = fields(tier=tier.value, manifest_sha256=loaded.sha256, before=before.sha256)
+                _log.warning("model_changed_on_disk", extra=told)
+                self._supervisor.forget(tier)
 
     def _note_end(self, exit_code: int | None) -> None:
         self._child = None

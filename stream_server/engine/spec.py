@@ -42,6 +42,8 @@ class Loaded:
     """Jobs that fit in memory at once, as far as the warm-up tells."""
     n_bytes: int
     """Memory that its weights take."""
+    sha256: str = ""
+    """Of its manifest; the fake engine has none."""
 
 
 @dataclass(frozen=True, slots=True)

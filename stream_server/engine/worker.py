@@ -20,6 +20,7 @@ from stream_server.core.jobs import Batch
 from stream_server.core.messages import Tier
 from stream_server.engine.fake import FakeTranscriber
 from stream_server.engine.faults import FaultyTranscriber
+from stream_server.engine.manifest import manifest_sha256
 from stream_server.engine.memory import (
     OutOfMemory,
     ThriftyTranscriber,
@@ -53,14 +54,7 @@ def run_worker(pipe: Connection, spec: EngineSpec) -> None:
 def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
     transcribers = _load(spec)
     freeze_what_is_loaded()
-    pipe.send(
-        Ready(
-            {
-                tier: Loaded(transcriber.facts, transcriber.limit.now, transcriber.n_bytes)
-                for tier, transcriber in transcribers.items()
-            }
-        )
-    )
+    pipe.send(Ready({tier: _loaded(one, spec.models[tier]) for tier, one in transcribers.items()}))
     while True:
         try:
             batch: Batch | None = pipe.recv()
@@ -75,6 +69,11 @@ def _load_and_serve(pipe: Connection, spec: EngineSpec) -> None:
         results = [replace(one, hops=replace(one.hops, started_s=started_s)) for one in results]
         n_out_of_memory = sum(one.n_out_of_memory for one in transcribers.values())
         pipe.send(Decoded(results, transcriber.limit.now, n_out_of_memory))
+
+
+def _loaded(transcriber: ThriftyTranscriber, folder: Path | None) -> Loaded:
+    digest = "" if folder is None else manifest_sha256(folder)
+    return Loaded(transcriber.facts, transcriber.limit.now, transcriber.n_bytes, digest)
 
 
 def _load(spec: EngineSpec) -> dict[Tier, ThriftyTranscriber]:

@@ -15,7 +15,7 @@ from stream_server.records.folder import AuditFolder
 from stream_server.records.line import Entry, decode
 
 SPEECH = numbered_speech(range(20)).tobytes() + PAUSE
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """A process that imports torch takes seconds, on a busy machine many."""
 TEXT = " ".join(map(str, range(20)))
 
@@ -141,7 +141,8 @@ async def test_a_session_that_stays_too_long_is_ended_with_its_finals(pki: Pki, 
 
 
 @pytest.mark.model
-async def test_weights_that_are_damaged_are_given_to_no_session(
+@pytest.mark.slow
+async def test_damaged_weights_are_given_to_no_session(
     pki: Pki, source: ClientPair, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = write_model(tmp_path / "small", random_whisper(shape(64, 2, n_layer=1)))
@@ -151,26 +152,8 @@ async def test_weights_that_are_damaged_are_given_to_no_session(
         old = pid(server)
         server.reload(fake=False, model=str(folder))
         await server.until(lambda: failures(server) == 1, PATIENCE_S)
+        assert "truncated or altered" in caplog.text
         assert pid(server) == old
         async with wire(server.url, pki, source) as client:
             await client.send(START)
             await says(client)
-    assert "truncated or altered" in caplog.text
-
-
-@pytest.mark.model
-@pytest.mark.slow
-async def test_an_older_version_needs_to_be_allowed(pki: Pki, source: ClientPair, tmp_path: Path) -> None:
-    weights = random_whisper(shape(64, 2, n_layer=1))
-    folder = write_model(tmp_path / "small", weights, version="2", audio_context="fit")
-    with live_server(pki, engine={"fake": False, "model": str(folder)}) as server:
-        old = pid(server)
-        write_model(folder, weights, version="1", audio_context="fit")
-        server.reload()
-        await server.until(lambda: failures(server) == 1)
-        assert pid(server) == old
-        server.reload(allow_downgrade=True)
-        await server.until(lambda: pid(server) != old, PATIENCE_S)
-        async with wire(server.url, pki, source) as client:
-            await client.send(START, SPEECH, FINISH)
-            assert (await client.rest())[-1]["type"] == "finished"

@@ -308,6 +308,16 @@ def test_a_session_in_no_room_is_no_business_of_rooms() -> None:
     assert len(world.rooms) == 0
 
 
+def test_readers_are_told_of_a_model_that_stands_in() -> None:
+    world = RoomWorld()
+    anna = world.source("anna")
+    world.rooms.publish(anna, Partial(0, 1, 0, 512, "so", 0, model="light"), world.now_s)
+    world.rooms.publish(anna, Final(0, 0, 512, "so", "en", True, model="light"), world.now_s)
+    world.final(anna, 1)
+    spoken = [event for event in world.encoded if isinstance(event, RoomPartial | RoomFinal)]
+    assert [event.model for event in spoken] == ["light", "light", None]
+
+
 # ---------------------------------------------------------------- slow readers
 
 

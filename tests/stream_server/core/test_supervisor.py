@@ -254,6 +254,21 @@ def test_a_worker_that_dies_before_its_second_model_has_answered_was_never_ready
     assert supervisor.ended(Death.CRASHED, 1, 3.0) == [GaveUp(Death.CRASHED, 1)]
 
 
+def test_a_model_that_was_exchanged_on_the_disk_is_measured_by_its_own_first_answer() -> None:
+    supervisor = two_models()
+    reply(supervisor, TWO[0], 2.0, "one")
+    reply(supervisor, TWO[1], 2.0, "two")
+    supervisor.ended(Death.KILLED, -9, 3.0)
+    assert supervisor.due_s is not None
+    assert supervisor.tick(supervisor.due_s) == [StartWorker()]
+    supervisor.forget(Tier.LIVE)
+    supervisor.ready(dict.fromkeys((Tier.LIVE, Tier.FILES), 4), 4.0)
+    assert reply(supervisor, TWO[0], 5.0, "another") == [Decode(Batch((TWO[1],)))]
+    assert reply(supervisor, TWO[1], 5.0, "another") == [KillWorker()]
+    [restarting] = supervisor.ended(Death.KILLED, -9, 6.0)
+    assert isinstance(restarting, Restarting)
+
+
 def test_the_limit_of_a_batch_is_that_of_its_model() -> None:
     supervisor = two_models()
     reply(supervisor, TWO[0], 2.0)

@@ -18,7 +18,7 @@ from stream_server.engine.spec import EngineSpec
 from stream_server.engine.transcriber import WhisperTranscriber
 
 pytestmark = pytest.mark.model
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @pytest.fixture(scope="module")
