@@ -90,10 +90,10 @@ class TokenRules:
         if stamps is None:
             return logits
         is_half_pair = stamps.is_stamp & ~stamps.was_stamp
-        text_from = torch.where(is_half_pair, self._eot, 0)
-        stamps_from = torch.where(
-            stamps.is_stamp & stamps.was_stamp, self._n_vocab, stamps.last_stamp + ~is_half_pair
-        )
+        # Numbers by ``masked_fill``: ``where`` would copy them from the host, which no CUDA graph can record.
+        text_from = torch.zeros_like(stamps.last_stamp).masked_fill(is_half_pair, self._eot)
+        stamps_from = stamps.last_stamp + ~is_half_pair
+        stamps_from = stamps_from.masked_fill(stamps.is_stamp & stamps.was_stamp, self._n_vocab)
         bounds = torch.stack([text_from, stamps_from, torch.full_like(text_from, self._n_vocab)])
         stamped = self._within(logits.clone(), bounds[:, :, None])
         return torch.where(stamps.has_stamps[:, None], stamped, logits)
@@ -120,7 +120,7 @@ class TokenRules:
         ids, begin = self._ids, self._stamps_begin
         is_early = (ids >= begin) & (ids < stamps_from)
         logits.masked_fill_((ids < text_from) | is_early | (ids > stamps_to), -torch.inf)
-        logits[:, self._no_timestamps] = -torch.inf
+        logits[:, self._no_timestamps].fill_(-torch.inf)
         # If all timestamps together are likelier than any text, it is a timestamp.
         is_stamp = logits[:, begin:].logsumexp(dim=-1) > logits[:, :begin].amax(dim=-1)
         return logits.masked_fill_(is_stamp[:, None] & (ids < begin), -torch.inf)

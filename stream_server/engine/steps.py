@@ -137,8 +137,8 @@ class StepLoop:
     def slot(self, features: Tensor, capacity: int) -> Slot:
         """A slot whose cache holds features (B, T, D) and no tokens, with room for ``capacity`` a row."""
         n_rows, n_positions, _ = features.shape
-        # What the longest row asks for: its last token is not fed, and ``make_span`` wants a place more.
-        longest = self._n_text_ctx + 2
+        # What the longest row asks for is 2 more than the context, and attention is faster on multiples of 8.
+        longest = self._n_text_ctx + 8
         room = min(_power_of_two(max(capacity, CAPACITY_MIN)), longest)
         key = (_power_of_two(n_rows), n_positions, room, features.dtype)
         slot = self._slots.pop(key, None)
@@ -234,7 +234,7 @@ class StepLoop:
         runs = ~state.ended
         is_end = tokens == self._eot
         says = runs & ~is_end
-        state.logprob.add_(torch.where(runs, logprobs.double(), 0.0))
+        state.logprob.add_(logprobs.double().masked_fill(state.ended, 0.0))
         index = state.n_said[:, None]
         state.said.scatter_(
             1, index, torch.where(says[:, None], tokens[:, None], state.said.gather(1, index))

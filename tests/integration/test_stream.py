@@ -55,6 +55,21 @@ async def test_flush_finalises_what_was_sent_before_it(
         assert numbers_in(client.of("final")[1]["text"]) == list(range(10, 15))
 
 
+async def test_a_beam_search_is_offered_up_to_the_servers_limit(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    async with wire(server.url, pki, source) as client:
+        await client.send({**START, "beam": {"size": 5}}, numbered_speech(range(10)).tobytes(), FINISH)
+        await client.rest()
+        assert "beam" in client.of("started")[0]["features"]
+        assert numbers_in(client.of("final")[0]["text"]) == list(range(10))
+    async with wire(server.url, pki, source) as client:
+        await client.send({**START, "beam": {"size": 6}})
+        refused = await client.receive("error")
+        assert refused["code"] == "not_supported"
+        assert "at most 5" in refused["message"]
+
+
 async def test_ten_clients_at_once_each_get_their_own_text(
     server: LiveServer, pki: Pki, source: ClientPair
 ) -> None:

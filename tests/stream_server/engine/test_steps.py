@@ -9,9 +9,10 @@ from parity import MIXED, RICH, Case, make_case, prompt_of, rows_near, sounds
 from whisper.model import Whisper
 
 from stream_server.engine.decoder import BatchDecoder
+from stream_server.engine.network import Network
 from stream_server.engine.rows import DecodeOptions
 from stream_server.engine.rules import Place, StampState, TokenRules
-from stream_server.engine.steps import SLOTS_MAX
+from stream_server.engine.steps import SLOTS_MAX, StepLoop
 
 pytestmark = pytest.mark.model
 
@@ -76,6 +77,22 @@ def test_a_row_ends_where_the_context_of_the_text_ends() -> None:
     ours = BatchDecoder(model, None, chooses_on_device=True).decode(mels, options)
     assert [row.tokens for row in ours] == [row.tokens for row in theirs]
     assert [len(row.tokens) for row in ours] == [448 + 1 - 228]
+
+
+@pytest.mark.parametrize("has_stamps", [False, True], ids=["text", "timestamps"])
+@pytest.mark.parametrize("is_sampled", [False, True], ids=["greedy", "sampled"])
+def test_a_step_asks_the_host_for_nothing(has_stamps: bool, is_sampled: bool) -> None:
+    # A meta tensor has a shape and no numbers: whatever would wait for one fails, as in a recording.
+    model = models.random_whisper(models.shape(64, 2, n_layer=1))
+    tokenizer = models.tokenizer_of(model)
+    network = Network(model, tokenizer.eot)
+    rules = TokenRules(tokenizer, model.dims.n_vocab, torch.device("meta"))
+    model.to("meta")
+    loop = StepLoop(network, rules, tokenizer.eot, model.dims.n_text_ctx)
+    slot = loop.slot(torch.empty(3, 50, 64, device="meta"), capacity=20)
+    with pytest.raises(NotImplementedError):
+        slot.state.ended.tolist()
+    loop._step(slot.state, slot.cache, has_stamps, is_sampled)
 
 
 def test_slots_are_few(decoder: BatchDecoder) -> None:
