@@ -34,6 +34,7 @@ Event = (
     schema.SpeechStartedEvent
     | schema.PartialEvent
     | schema.FinalEvent
+    | schema.UtteranceEvent
     | schema.FlushedEvent
     | schema.LagEvent
     | schema.FinishedEvent
@@ -70,6 +71,8 @@ async def connect(
     token: str | TokenSource | None = None,
     beam: schema.BeamObject | None = None,
     tier: str = "live",
+    revise: bool = False,
+    transcript: bool = False,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -100,6 +103,8 @@ async def connect(
             cannot be resumed.
         beam: Beam search for finals; None decodes greedily.
         tier: ``live``, or ``files`` for a recording that nobody waits for.
+        revise: Whether utterances of several segments are read once more as a whole: ``UtteranceEvent``.
+        transcript: Whether ``FinishedEvent`` carries the text of the whole stream.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -124,6 +129,8 @@ async def connect(
         context=context,
         beam=beam,
         tier=tier,
+        revise=revise,
+        transcript=transcript,
     )
     shown = await _shown(token)
     link, (_, first) = await open_link(url, tls, start, open_timeout_s, shown)

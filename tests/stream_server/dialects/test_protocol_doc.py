@@ -62,7 +62,13 @@ def test_a_stale_document_is_told_and_written_anew(
 def test_every_message_field_and_error_is_in_the_document() -> None:
     streams = [*get_args(schema.ClientText), *get_args(schema.ServerText)]
     rooms = [*get_args(schema.ReaderText), *get_args(schema.RoomText)]
-    objects = (schema.EndpointingObject, schema.LimitsObject, schema.SourceObject, schema.WordObject)
+    objects = (
+        schema.EndpointingObject,
+        schema.LimitsObject,
+        schema.SourceObject,
+        schema.WordObject,
+        schema.TranscriptObject,
+    )
     for struct in (*streams, *rooms, *objects):
         for field in msgspec.structs.fields(struct):
             assert f"| `{field.name}` |" in DOCUMENT
