@@ -9,9 +9,10 @@ the engine, and events for the client. Rules:
    order results come in. With context they are decoded one after the other, see ``core.context``.
 3. At the end of an utterance of several segments it is decoded once more as a whole, for clients that asked,
    see ``core.second_look``.
-4. A partial is asked for when the open segment has grown by ``partial_frames`` and the one before has come
-   back, so its cadence follows the engine. Each carries the tokens of the last partial of its segment as a
-   draft, which spares the engine work.
+4. A partial is asked for whenever the open segment has grown by ``partial_frames``. One that still waits for
+   the engine is replaced by it, so that nobody is shown what was said long ago, and the cadence follows
+   the engine. Each carries the tokens of the last partial of its segment as a draft, which spares the engine
+   work.
 5. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
@@ -89,7 +90,6 @@ class Transcription:
         self._stitched = Stitched() if start.transcript else None
         self._caption = SegmentCaption()
         self._draft: tuple[int, ...] = ()
-        self._partial_out: bool = False
         self._partial_frame = 0
         self.n_segments = 0
         """Segments that have closed."""
@@ -227,9 +227,8 @@ class Transcription:
     def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Step]:
         since = max(self._partial_frame, event.start_frame)
         too_soon = event.end_frame - since < self._settings.partial_frames
-        if self._partial_out or too_soon or not self._start.partials or self._is_ending:
+        if too_soon or not self._start.partials or self._is_ending:
             return []
-        self._partial_out = True
         self._partial_frame = event.end_frame
         start, end = self._bounds(event.start_frame, event.end_frame)
         return [Submit(self._job(event.segment, start, end, now_s, final=False))]
@@ -242,7 +241,6 @@ class Transcription:
         self.n_segments = event.segment + 1
         self._caption = SegmentCaption()
         self._draft = ()
-        self._partial_out = False
         asked = [job] if self._context is None else self._context.offer(job)
         return [*self._submit(asked), *self._keep_look(pending, job)]
 
@@ -304,7 +302,6 @@ class Transcription:
     def _take_partial(self, result: DecodeResult) -> list[Step]:
         if result.segment != self.n_segments:
             return []  # its segment closed meanwhile: the final says it all
-        self._partial_out = False
         if result.dropped is not None and not result.text:
             return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
         self._draft = result.tokens

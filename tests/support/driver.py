@@ -116,6 +116,8 @@ class World:
                 case Score(frames):
                     self.frames.extend(frames)
                 case Submit(job):
+                    if not job.final:  # As in the scheduler: it takes the place of one that waits.
+                        self.jobs = [one for one in self.jobs if one.final]
                     self.jobs.append(job)
                 case Abandon(job):
                     self.abandoned.append(job)
