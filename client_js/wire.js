@@ -25,6 +25,7 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {string | null} [language] Code such as `"de"`; null lets the model decide.
  * @property {"transcribe" | "translate"} [task]
  * @property {boolean} [partials]
+ * @property {boolean} [tentative] Whether partials show words, too, that a later one may change.
  * @property {boolean} [words] Whether finals tell when each word was said; where `started.features` has it.
  * @property {boolean | null} [context] Whether finals are read on from those before; null leaves it to the server.
  * @property {Beam | null} [beam] Beam search for finals; where `started.features` has it.
@@ -169,6 +170,7 @@ const CLIENT = {
     language: orNull(text),
     task: oneOf("transcribe", "translate"),
     partials: flag,
+    tentative: flag,
     words: flag,
     context: orNull(flag),
     tier: oneOf("live", "files"),

@@ -305,6 +305,7 @@ class App:
             beam_size_max=beam_size_max,
             segmenter=self._config.segments.segmenter(),
             context=self._config.engine.context,
+            held_words=self._config.engine.held_words,
             partial_frames=round(self._config.engine.partial_ms / 32),
         )
         return Hub(

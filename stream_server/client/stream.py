@@ -62,6 +62,7 @@ async def connect(
     language: str | None = None,
     task: str = "transcribe",
     partials: bool = True,
+    tentative: bool = False,
     trace: bool = False,
     room: str | None = None,
     speaker: str | None = None,
@@ -92,6 +93,7 @@ async def connect(
         language: Such as ``"de"``; None lets the model decide.
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
+        tentative: Whether it shows words, too, that a later one may change.
         trace: Whether partials and finals tell where the time went.
         room: Publish the captions in this room as well.
         speaker: Under this name; None takes the certificate's.
@@ -121,6 +123,7 @@ async def connect(
         language=language,
         task=task,
         partials=partials,
+        tentative=tentative,
         trace=trace,
         room=room,
         speaker=speaker,

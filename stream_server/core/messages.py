@@ -95,6 +95,8 @@ class Start:
     """Whisper's language code such as ``"de"``; None asks the model."""
     task: Task = Task.TRANSCRIBE
     partials: bool = True
+    tentative: bool = False
+    """Whether partials show more than what is stable."""
     revise: bool = False
     """Whether utterances of several segments are decoded once more, see ``core.second_look``."""
     transcript: bool = False

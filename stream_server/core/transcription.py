@@ -88,7 +88,8 @@ class Transcription:
         self._tier = settings.tiers.asked(start)
         self._looks = SecondLooks() if start.revise else None
         self._stitched = Stitched() if start.transcript else None
-        self._caption = SegmentCaption()
+        self._caption = SegmentCaption(settings.held_words)
+        self._n_shown = 0
         self._draft: tuple[int, ...] = ()
         self._partial_frame = 0
         self.n_segments = 0
@@ -239,7 +240,8 @@ class Transcription:
         pending = PendingFinal(event.segment, start, end, event.utterance_end)
         self._finals.append(pending)
         self.n_segments = event.segment + 1
-        self._caption = SegmentCaption()
+        self._caption = SegmentCaption(self._settings.held_words)
+        self._n_shown = 0
         self._draft = ()
         asked = [job] if self._context is None else self._context.offer(job)
         return [*self._submit(asked), *self._keep_look(pending, job)]
@@ -306,6 +308,11 @@ class Transcription:
             return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
         self._draft = result.tokens
         text, stable = self._caption.update(result.text)
+        if not self._start.tentative:
+            if stable == self._n_shown:
+                return []  # nothing new that is sure
+            text = text[:stable]
+            self._n_shown = stable
         return [
             Partial(
                 segment=result.segment,

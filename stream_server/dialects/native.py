@@ -138,6 +138,7 @@ def _start(message: schema.StartMessage) -> Start:
         language=message.language,
         task=task,
         partials=message.partials,
+        tentative=message.tentative,
         trace=message.trace,
         room=message.room,
         speaker=message.speaker,

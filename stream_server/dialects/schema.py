@@ -68,6 +68,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """`transcribe`, or `translate` into English."""
     partials: bool = True
     """Whether `partial` events are wanted."""
+    tentative: bool = False
+    """Whether `partial` shows words, too, that a later one may change."""
     trace: bool = False
     """Whether `partial` and `final` tell where the time went."""
     words: bool = False
@@ -186,7 +188,7 @@ class SpeechStartedEvent(DurableStruct, frozen=True, kw_only=True, tag="speech_s
 
 
 class PartialEvent(ServerStruct, frozen=True, kw_only=True, tag="partial"):
-    """What the open segment says so far; each replaces the one before."""
+    """What the open segment says so far; replaces the one before and, unless `tentative`, only adds to it."""
 
     segment: int
     """Number of the segment, from 0."""

@@ -52,6 +52,7 @@ SETTINGS = SessionSettings(
     tiers=Tiers({Tier.LIVE: FACTS}),
     limits=LIMITS,
     segmenter=SegmenterConfig(),
+    held_words=0,
 )
 RESUMABLE = dataclasses.replace(SETTINGS, limits=dataclasses.replace(LIMITS, resume_s=45.0))
 """Sessions outlive their connections, and acks say how much is safe."""
@@ -59,7 +60,7 @@ READING_ON = dataclasses.replace(
     SETTINGS, tiers=Tiers({Tier.LIVE: dataclasses.replace(FACTS, reads_prompts=True)})
 )
 """The model reads on from the text before."""
-START = Start(AudioFormat())
+START = Start(AudioFormat(), tentative=True)
 
 E = TypeVar("E")
 
@@ -224,7 +225,7 @@ def check_story(events: Sequence[ServerEvent]) -> None:
         shown = [event for event in events if isinstance(event, Partial) and event.segment == segment]
         revision = 0
         for partial in shown:
-            assert partial.revision == revision + 1
+            assert partial.revision > revision
             assert partial.start == shown[0].start
             revision = partial.revision
     if events:

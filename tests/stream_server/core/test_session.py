@@ -212,6 +212,21 @@ def test_the_next_segment_has_partials_though_the_last_ones_never_came_back() ->
     assert [(job.segment, job.final) for job in world.jobs] == [(1, False)]
 
 
+def test_unless_asked_partials_show_only_what_is_sure_and_only_when_there_is_more_of_it() -> None:
+    world = World(dataclasses.replace(SETTINGS, held_words=2)).start(Start(AudioFormat()))
+    last = "one two three for five six"
+    said = ["one", "one two three four", "one two three four", "one two", last, last]
+    for i, text in enumerate(said):
+        world.send(numbered_speech(range(16 * i, 16 * i + 16)))
+        world.score()
+        world.decode(text=text)
+    assert [(partial.text, partial.stable) for partial in world.of(Partial)] == [
+        ("one", 3),
+        ("one two", 7),
+        ("one two three for", 17),
+    ]
+
+
 def test_each_segment_starts_its_partials_anew() -> None:
     world = started()
     for _ in range(2):

@@ -28,7 +28,7 @@ from stream_server.core.settings import SessionSettings
 from stream_server.engine.fake import numbered_speech, numbers_in, read_numbers, silence
 from stream_server.errors import EngineFailed, IdleTimeout, ShuttingDown, StreamError
 
-LOOKING_TWICE = dataclasses.replace(START, revise=True, transcript=True)
+LOOKING_TWICE = dataclasses.replace(START, revise=True, transcript=True, tentative=False)
 check = settings(deadline=None, max_examples=150)
 
 

@@ -62,6 +62,7 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         "language": message.language,
         "task": message.task.value,
         "partials": message.partials,
+        **({"tentative": True} if message.tentative else {}),
         **({"trace": True} if message.trace else {}),
         **({"words": True} if message.words else {}),
         **({"revise": True} if message.revise else {}),

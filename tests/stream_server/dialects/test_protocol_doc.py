@@ -11,7 +11,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from stream_server.config import Config
+from stream_server.config import Config, EngineSection
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.messages import Finish, KeepAlive, Start
 from stream_server.core.room_messages import Read
@@ -91,7 +91,7 @@ def test_the_example_session_is_one_that_the_server_could_have() -> None:
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     durable = [event for event in events if isinstance(event, schema.DurableStruct)]
     assert [event.event for event in durable] == list(range(1, len(durable) + 1))
-    caption = SegmentCaption()
+    caption = SegmentCaption(EngineSection().held_words)
     for event in events:
         if isinstance(event, schema.PartialEvent):
             assert (event.text, event.stable) == caption.update(event.text)
