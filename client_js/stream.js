@@ -33,6 +33,8 @@ const KEEPALIVE_MS = 10_000;
  * @property {string | null} [speaker] Name shown in the room.
  * @property {() => Promise<string>} [token] Gives a writer token, asked before each connection, for pages at a
  *   server's listener for guests; without it the browser shows a certificate.
+ * @property {boolean} [tentative] Show words, too, that may still change.
+ * @property {boolean} [revise] Have utterances of several segments read once more; where servers have `revise`.
  * @property {number} [linesMax] Lines of the transcript kept.
  * @property {import("./transcript.js").Transcript} [transcript] Of an earlier stream, to go on with.
  * @property {(transcript: import("./transcript.js").Transcript) => void} [onTranscript]
@@ -160,12 +162,14 @@ export class CaptionStream {
     if (this.#isResuming && this.#session !== null) {
       return { type: "resume", session: this.#session.id, event: this.#session.event };
     }
-    const { language = null, room = null, speaker = null } = this.options;
+    const { language = null, room = null, speaker = null, revise = false, tentative = false } = this.options;
     return {
       type: "start",
       encoding: "pcm_s16le",
       sample_rate: SAMPLE_RATE,
       language,
+      ...(revise ? { revise } : {}),
+      ...(tentative ? { tentative } : {}),
       // Servers without rooms refuse the fields.
       ...(room === null ? {} : { room }),
       ...(room === null || speaker === null ? {} : { speaker }),

@@ -2,12 +2,13 @@
  * From events to lines: what a page shows of one stream or one room. Pure.
  *
  * A transcript is a value: `reduce` returns another one and changes nothing. Lines are fixed once they
- * are there; what is still being said stands apart in `open`, with how much of it is stable. The number
- * of lines is bounded, so that a page that is open for weeks stays as small as on its first day.
+ * are there, but for an utterance that was read once more: one line takes the place of its lines. What is
+ * still being said stands apart in `open`, with how much of it is stable. The number of lines is bounded,
+ * so that a page that is open for weeks stays as small as on its first day.
  */
 
 /**
- * What a final said. Finals of one utterance follow each other in one paragraph.
+ * What a final said, or several that were read once more together. Finals of one utterance follow each other in one paragraph.
  * @typedef {object} TextLine
  * @property {"text"} kind
  * @property {number} id Rises; never used twice in a transcript.
@@ -18,6 +19,9 @@
  * @property {number} end
  * @property {string | null} language
  * @property {boolean} opens Whether a paragraph begins here.
+ * @property {string} origin The stream's session, or the life of the room: segments are numbered anew in each.
+ * @property {number} segment Number of the first segment in it.
+ * @property {number} lastSegment And of the last one.
  *
  * Something is missing before the next line.
  * @typedef {{ kind: "gap", id: number }} GapLine
@@ -37,6 +41,7 @@
  * @property {readonly OpenLine[]} open In the order of their segments.
  * @property {Readonly<Record<string, string>>} speakers Name by source, of those present.
  * @property {ReadonlySet<string>} running Sources in the middle of an utterance.
+ * @property {string} origin Of the lines that come.
  * @property {number} nextId
  * @property {number} linesMax
  * @property {number} nDropped Lines forgotten at the beginning.
@@ -50,7 +55,7 @@ export const LINES_MAX = 10_000;
  * @returns {Transcript}
  */
 export function emptyTranscript(linesMax = LINES_MAX) {
-  return { lines: [], open: [], speakers: {}, running: new Set(), nextId: 0, linesMax, nDropped: 0 };
+  return { lines: [], open: [], speakers: {}, running: new Set(), origin: "", nextId: 0, linesMax, nDropped: 0 };
 }
 
 /**
@@ -63,7 +68,7 @@ export function emptyTranscript(linesMax = LINES_MAX) {
 export function reduce(transcript, event, offset = 0) {
   switch (event.type) {
     case "started":
-      return withoutOpen(transcript, "");
+      return { ...withoutOpen(transcript, ""), origin: event.session };
     case "joined":
       return joined(transcript, event);
     case "source_joined":
@@ -74,6 +79,8 @@ export function reduce(transcript, event, offset = 0) {
       return withPartial(transcript, event);
     case "final":
       return withFinal(transcript, event, offset);
+    case "utterance":
+      return withUtterance(transcript, event);
     default:
       return transcript;
   }
@@ -115,7 +122,7 @@ export function endOf(transcript) {
 function joined(transcript, event) {
   const base = event.gap ? withGap(transcript) : transcript;
   const speakers = Object.fromEntries(event.sources.map(({ source, speaker }) => [source, speaker]));
-  return { ...base, speakers, open: [] };
+  return { ...base, speakers, open: [], origin: event.life };
 }
 
 /**
@@ -187,7 +194,42 @@ function withFinal(transcript, event, offset) {
     end: begin + length,
     language: event.language,
     opens,
+    origin: transcript.origin,
+    segment: event.segment,
+    lastSegment: event.segment,
   });
+}
+
+/**
+ * One line in the place of those that it replaces, as far as they are still there.
+ * @param {Transcript} transcript
+ * @param {import("./wire.js").Utterance} event
+ * @returns {Transcript}
+ */
+function withUtterance(transcript, event) {
+  const source = event.source ?? "";
+  const replaced = transcript.lines
+    .filter((line) => line.kind === "text")
+    .filter(
+      ({ origin, segment, lastSegment, ...line }) =>
+        line.source === source &&
+        origin === transcript.origin &&
+        segment >= event.first_segment &&
+        lastSegment <= event.last_segment,
+    );
+  const first = replaced[0];
+  if (first === undefined) return transcript;
+  const line = {
+    ...first,
+    text: event.text.trim(),
+    end: replaced.at(-1)?.end ?? first.end,
+    language: event.language,
+    segment: event.first_segment,
+    lastSegment: event.last_segment,
+  };
+  const further = new Set(replaced.slice(1).map(({ id }) => id));
+  const lines = transcript.lines.filter(({ id }) => !further.has(id)).map((old) => (old === first ? line : old));
+  return { ...transcript, lines };
 }
 
 /** @param {Transcript} transcript */

@@ -2,6 +2,10 @@
  * A transcript in the page: what is final stays as it is, what is still being said stands dimmed behind
  * it, and the newest line is in view unless the reader has scrolled back.
  *
+ * An utterance that was read once more changes where it stands only while it is the newest paragraph: the
+ * eyes are on it, and nothing final below it moves. Older paragraphs stay as they were read; the transcript,
+ * and what is saved of it, has the better text.
+ *
  * It draws at most once a frame, and only what has changed; what the transcript has forgotten is taken
  * out of the page. Screen readers hear finals only: the rest is hidden from them.
  */
@@ -84,6 +88,7 @@ export class CaptionsView {
     for (const tail of this.text.querySelectorAll(".open")) tail.remove();
     const nAdded = this.#append(transcript);
     this.#forget(transcript);
+    this.#revise(transcript);
     this.#drawOpen(transcript);
     this.empty.hidden = this.text.childElementCount > 0;
     this.#follow();
@@ -147,6 +152,28 @@ export class CaptionsView {
       if (parent?.classList.contains("utterance") && parent.querySelector(".final") === null) {
         parent.remove();
         if (parent === this.#paragraph) this.#paragraph = null;
+      }
+    }
+  }
+
+  /**
+   * Take over what was read once more in the newest paragraph.
+   * @param {Transcript} transcript
+   */
+  #revise(transcript) {
+    let newest = transcript.lines.length - 1;
+    for (let at = this.#shown.length - 1; at >= 0; at -= 1) {
+      const { id, element: shown } = /** @type {{ id: number, element: HTMLElement }} */ (this.#shown[at]);
+      if (this.#paragraph === null || shown.parentElement !== this.#paragraph) return;
+      while ((transcript.lines[newest]?.id ?? -1) > id) newest -= 1;
+      const line = transcript.lines[newest];
+      if (line?.id !== id) {
+        if (shown.previousSibling instanceof Text) shown.previousSibling.remove();
+        shown.remove();
+        this.#shown.splice(at, 1);
+      } else if (line.kind === "text" && shown.textContent !== line.text && shown.firstChild instanceof Text) {
+        // The node stays: another one would be read out as an addition.
+        shown.firstChild.data = line.text;
       }
     }
   }

@@ -25,11 +25,14 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @property {string | null} [language] Code such as `"de"`; null lets the model decide.
  * @property {"transcribe" | "translate"} [task]
  * @property {boolean} [partials]
+ * @property {boolean} [tentative] Whether partials show words, too, that a later one may change.
  * @property {boolean} [words] Whether finals tell when each word was said; where `started.features` has it.
  * @property {boolean | null} [context] Whether finals are read on from those before; null leaves it to the server.
  * @property {Beam | null} [beam] Beam search for finals; where `started.features` has it.
  * @property {"live" | "files"} [tier] `files` for recordings that nobody waits for.
  * @property {boolean} [trace] Whether finals tell where the time went.
+ * @property {boolean} [revise] Whether utterances of several segments are read once more, see `Utterance`.
+ * @property {boolean} [transcript] Whether `finished` carries the text of the whole stream.
  * @property {string | null} [room] Publish the captions there.
  * @property {string | null} [speaker] Name shown in the room; only together with `room`.
  * @property {Endpointing | null} [endpointing] Where utterances end; refused by servers that do not offer it.
@@ -74,11 +77,15 @@ export const MESSAGE_BYTES_MAX = 65_536;
  *   segment: number, start: number, end: number, text: string, language: string | null,
  *   words?: Word[] | null, utterance_end: boolean, model?: string }} Final
  * @typedef {{ text: string, start: number, end: number }} Word Joined, the texts of all words are the final's.
+ * @typedef {{ type: "utterance", event: number, source?: string, speaker?: string, time?: number,
+ *   first_segment: number, last_segment: number, start: number, end: number, text: string,
+ *   language: string | null, words?: Word[] | null, model?: string }} Utterance Replaces the text of its segments' finals.
  * @typedef {{ type: "flushed", event: number }} Flushed
  * @typedef {{ type: "ack", samples: number }} Ack
  * @typedef {{ type: "lag", behind: number }} Lag
  * @typedef {{ type: "warning", code: string, message: string }} Warning
- * @typedef {{ type: "finished", event: number, audio_seconds: number, segments: number }} Finished
+ * @typedef {{ type: "finished", event: number, audio_seconds: number, segments: number,
+ *   transcript?: { text: string, first_segment: number } }} Finished
  * @typedef {{ type: "error", code: string, message: string }} Failure
  * @typedef {{ source: string, speaker: string }} Source
  * @typedef {{ type: "joined", room: string, life: string, gap: boolean, first: number, last: number,
@@ -86,8 +93,8 @@ export const MESSAGE_BYTES_MAX = 65_536;
  * @typedef {{ type: "source_joined", event: number, source: string, speaker: string, time: number }} SourceJoined
  * @typedef {{ type: "source_left", event: number, source: string, speaker: string, time: number }} SourceLeft
  *
- * @typedef {Started | Resumed | SpeechStarted | Partial | Final | Flushed | Ack | Lag | Warning | Finished
- *   | Failure | Joined | SourceJoined | SourceLeft} ServerEvent
+ * @typedef {Started | Resumed | SpeechStarted | Partial | Final | Utterance | Flushed | Ack | Lag | Warning
+ *   | Finished | Failure | Joined | SourceJoined | SourceLeft} ServerEvent
  */
 
 /** A message that breaks the protocol: ours before it is sent, or the server's. */
@@ -163,11 +170,14 @@ const CLIENT = {
     language: orNull(text),
     task: oneOf("transcribe", "translate"),
     partials: flag,
+    tentative: flag,
     words: flag,
     context: orNull(flag),
     tier: oneOf("live", "files"),
     trace: flag,
     beam: orNull(beam),
+    revise: flag,
+    transcript: flag,
     room: orNull(room),
     speaker: orNull(speaker),
     endpointing: orNull(only({ preset: text, silence_ms: number, silence_ms_min: number, speech_threshold: number })),
@@ -218,11 +228,26 @@ const SERVER = {
     utterance_end: flag,
     model: maybe(text),
   },
+  utterance: {
+    event: count,
+    first_segment: count,
+    last_segment: count,
+    start: number,
+    end: number,
+    text,
+    language: orNull(text),
+    words: maybe(orNull(listOf(record({ text, start: number, end: number })))),
+  },
   flushed: { event: count },
   ack: { samples: count },
   lag: { behind: number },
   warning: { code: text, message: text },
-  finished: { event: count, audio_seconds: number, segments: count },
+  finished: {
+    event: count,
+    audio_seconds: number,
+    segments: count,
+    transcript: maybe(record({ text, first_segment: count })),
+  },
   error: { code: text, message: text },
   joined: {
     room: text,

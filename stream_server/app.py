@@ -296,15 +296,16 @@ class App:
     def _make_hub(self, tiers: Tiers, ledger: SessionLedger) -> Hub:
         limits = self._config.limits
         beam_size_max = min(limits.beam_size, self._config.engine.batch)
-        offered = {"rooms": True, "resume": limits.resume_s > 0, "beam": beam_size_max > 1}
-        features = tuple(name for name, is_offered in offered.items() if is_offered)
+        offered = {"resume": limits.resume_s > 0, "beam": beam_size_max > 1}
+        optional = tuple(name for name, is_offered in offered.items() if is_offered)
         settings = SessionSettings(
             tiers=tiers,
             limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
-            features=features,
+            features=("rooms", "revise", "transcript", *optional),
             beam_size_max=beam_size_max,
             segmenter=self._config.segments.segmenter(),
             context=self._config.engine.context,
+            held_words=self._config.engine.held_words,
             partial_frames=round(self._config.engine.partial_ms / 32),
         )
         return Hub(
@@ -381,6 +382,7 @@ class App:
     def _refresh_metrics(self) -> None:
         self._decoding.refresh_metrics()
         self._metrics.orphans.set(self._hub.n_orphans)
+        self._metrics.looks_given_up.set(self._hub.n_looks_given_up)
         self._metrics.rooms.set(len(self._rooms))
         self._metrics.audit_waiting.set(self._audit.n_waiting)
         self._metrics.audit_write_failures.set(self._audit.n_failures)
@@ -417,19 +419,9 @@ class App:
 
     def _take_results(self, results: Sequence[DecodeResult]) -> None:
         now_s = time.monotonic()
+        _count_batch(results, self._metrics)
         for result in results:
-            hops = result.hops
-            wait_s = self._metrics.final_wait_s if result.final else self._metrics.partial_wait_s
-            wait_s.observe(hops.decoded_s - hops.submitted_s)
-            self._metrics.queue_wait_s.observe(hops.batched_s - hops.submitted_s)
-            self._count_guard(result)
             self._hub.receive_result(result, now_s)
-
-    def _count_guard(self, result: DecodeResult) -> None:
-        for rule in result.retried:
-            self._metrics.guard_retried.labels(rule).inc()
-        if result.dropped is not None:
-            self._metrics.guard_dropped.labels(result.dropped, "final" if result.final else "partial").inc()
 
     def _post_vad_failure(self) -> None:
         """VAD thread: it is dead."""
@@ -463,3 +455,17 @@ class App:
 
     async def _wait_connections(self, timeout_s: float) -> None:
         await asyncio.gather(*(listener.wait_connections(timeout_s) for listener in self._listeners))
+
+
+def _count_batch(results: Sequence[DecodeResult], metrics: Metrics) -> None:
+    """Count what came of one batch, whose jobs are of one kind."""
+    kind = "look" if results[0].is_look else "final" if results[0].final else "partial"
+    begun_s = min(result.hops.started_s for result in results)
+    metrics.engine_busy_s.labels(kind).inc(max(result.hops.decoded_s for result in results) - begun_s)
+    for result in results:
+        metrics.wait_s[kind].observe(result.hops.decoded_s - result.hops.submitted_s)
+        metrics.queue_wait_s.observe(result.hops.batched_s - result.hops.submitted_s)
+        for rule in result.retried:
+            metrics.guard_retried.labels(rule).inc()
+        if result.dropped is not None:
+            metrics.guard_dropped.labels(result.dropped, kind).inc()

@@ -268,6 +268,8 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: bool = False
     """Finals are read on from the text of those before, by models trained for it, unless a client says no.
     Off, since its gain has not been measured on weights that were trained for it."""
+    held_words: int = 2
+    """Words at the end of a hypothesis that partials do not show before the next one has confirmed them."""
     partial_ms: int = 512
     """New audio after which a partial is decoded again."""
     load_s: float = 300.0
@@ -291,6 +293,7 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("threads", self.threads, 0, 1_024)
         _range("batch", self.batch, 1, 512)
         _range("partial_ms", self.partial_ms, 128, 5_000)
+        _range("held_words", self.held_words, 0, 10)
         _range("load_s", self.load_s, 1, 86_400)
         _range("hang_s", self.hang_s, 0.1, 86_400)
         _range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)

@@ -171,6 +171,11 @@ class Decoding:
         generation = next(one for one in self._generations if one.tiers.generation == job.generation)
         generation.engine.submit(job)
 
+    def abandon(self, job: DecodeJob) -> None:
+        """See ``Engine.abandon``."""
+        for generation in self._generations:
+            generation.engine.abandon(job)
+
     def withdraw(self, session: SessionId) -> None:
         """See ``Engine.withdraw``."""
         for generation in self._generations:

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { toText } from "../exports.js";
 import { cleared, emptyTranscript, reduce, withGap } from "../transcript.js";
 import { decode } from "../wire.js";
 
@@ -15,6 +16,10 @@ const final = (segment, text, more = {}) => ({
 });
 const partial = (segment, text, stable, more = {}) => ({
   type: "partial", segment, revision: 1, start: segment * 2, end: segment * 2 + 1, text, stable, ...more,
+});
+const utterance = (first, last, text, more = {}) => ({
+  type: "utterance", event: 90, first_segment: first, last_segment: last, start: first * 2, end: last * 2 + 1.5, text,
+  language: "en", ...more,
 });
 const texts = (transcript) => transcript.lines.map((line) => (line.kind === "text" ? line.text : "…"));
 const shown = (transcript) => transcript.open.map(({ stable, tentative }) => [stable, tentative]);
@@ -107,4 +112,47 @@ test("lines are kept up to the limit, and ids are never used twice", () => {
 test("an event that shows nothing changes nothing", () => {
   const transcript = told([final(0, "One.")]);
   assert.equal(reduce(transcript, { type: "lag", behind: 3 }), transcript);
+});
+
+test("an utterance read once more takes the place of its finals, in the lines and in what is saved", () => {
+  const transcript = told([
+    final(0, "Before."), final(1, "Good mourning", { utterance_end: false }), final(2, "every one."), final(3, "After."),
+    utterance(1, 2, "Good morning, everyone."),
+  ]);
+  assert.deepEqual(texts(transcript), ["Before.", "Good morning, everyone.", "After."]);
+  assert.deepEqual(transcript.lines.map(({ id, opens }) => [id, opens]), [[0, true], [1, true], [3, true]]);
+  assert.deepEqual([transcript.lines[1].begin, transcript.lines[1].end], [2, 5.5]);
+  assert.equal(toText(transcript.lines), "Before.\n\nGood morning, everyone.\n\nAfter.\n");
+});
+
+test("a final that said nothing has no line, and its utterance stands where the others do", () => {
+  const transcript = told([
+    final(0, " ", { utterance_end: false }), final(1, "two", { utterance_end: false }), final(2, "three"),
+    utterance(0, 2, "One two three."),
+  ]);
+  assert.deepEqual(texts(transcript), ["One two three."]);
+});
+
+test("an utterance is its source's, and its session's", () => {
+  const started = (session) => ({ type: "started", event: 1, session, model: "m", limits: {}, features: [] });
+  const again = told([
+    started("a"), final(0, "old", { utterance_end: false }), final(1, "words"),
+    started("b"), final(0, "new"), utterance(0, 1, "Other words."),
+  ]);
+  assert.deepEqual(texts(again), ["old", "words", "Other words."]);
+  const room = told([
+    { type: "joined", room: "a", life: "0", gap: false, first: 1, last: 0, sources: [] },
+    final(0, "mine", { source: "1", speaker: "Anna", time: 10 }), final(0, "yours", { source: "2", speaker: "Bo", time: 11 }),
+    utterance(0, 1, "Mine.", { source: "1", speaker: "Anna", time: 12 }),
+  ]);
+  assert.deepEqual(texts(room), ["Mine.", "yours"]);
+  const later = reduce(room, { type: "joined", room: "a", life: "1", gap: false, first: 1, last: 0, sources: [] });
+  assert.equal(reduce(later, utterance(0, 1, "No.", { source: "1", speaker: "Cy", time: 90 })), later);
+});
+
+test("an utterance whose finals are forgotten changes nothing; one of which a part is left says all of it", () => {
+  const said = [final(0, "one", { utterance_end: false }), final(1, "two", { utterance_end: false }), final(2, "three")];
+  const gone = told([...said, final(3, "four"), final(4, "five")], 2);
+  assert.equal(reduce(gone, utterance(0, 2, "One two three.")), gone);
+  assert.deepEqual(texts(reduce(told(said, 1), utterance(0, 2, "One two three."))), ["One two three."]);
 });

@@ -10,8 +10,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream_server.client import Event, FinalEvent, LagEvent, PartialEvent, SpeechStartedEvent
+from stream_server.client import (
+    Event,
+    FinalEvent,
+    FinishedEvent,
+    LagEvent,
+    PartialEvent,
+    Revisions,
+    SpeechStartedEvent,
+    UtteranceEvent,
+)
 
+REVISED = "↻ "
+"""Before the text of an utterance that was read once more and says something else than its finals."""
 PARTIAL_LINE_S = 1.0
 """Plain output shows a partial again only after so much more audio: a log is no place for flicker."""
 
@@ -57,6 +68,7 @@ class TerminalView:
         self._console = console
         # No refresh thread: the picture changes when an event comes, and only then.
         self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._revisions = Revisions()
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -71,10 +83,14 @@ class TerminalView:
         """Put finals above the live line and everything open on it."""
         match event:
             case FinalEvent():
+                self._revisions.note(event)
                 # Cleared first: printing draws the live line again, below what it prints.
                 self._live.update(Text(), refresh=True)
                 if event.text.strip():
                     self._console.print(final_row(event))
+            case UtteranceEvent() if self._revisions.changes(event):
+                # Above what is open, which stays: more may have been said meanwhile.
+                self._console.print(utterance_row(event))
             case PartialEvent():
                 self._live.update(partial_row(event), refresh=True)
             case SpeechStartedEvent():
@@ -98,18 +114,40 @@ class LinesView(_Quiet):
         self._console = console
         self._partials = partials
         self._next_partial_s = 0.0
+        self._revisions = Revisions()
 
     def show(self, event: Event) -> None:
-        """Print finals that say something, and now and then a partial."""
+        """Print finals that say something, utterances that change them, and now and then a partial."""
         match event:
-            case FinalEvent(text=text) if text.strip():
-                self._print(f"{span(event.start, event.end)} {printable(text.strip())}")
+            case FinalEvent(text=text):
+                self._revisions.note(event)
+                if text.strip():
+                    self._print(f"{span(event.start, event.end)} {printable(text.strip())}")
+            case UtteranceEvent(text=text) if self._revisions.changes(event):
+                self._print(f"{span(event.start, event.end)} {REVISED}{printable(text.strip())}")
             case PartialEvent(text=text) if self._partials and event.end >= self._next_partial_s:
                 self._next_partial_s = event.end + PARTIAL_LINE_S
                 self._print(f"… {printable(text.strip())}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+class TranscriptView(_Quiet):
+    """The whole text at the end, and nothing before.
+
+    Args:
+        console: Where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def show(self, event: Event) -> None:
+        """Print the transcript, a line for each utterance."""
+        if isinstance(event, FinishedEvent) and event.transcript:
+            for line in event.transcript.text.splitlines():
+                self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class JsonView(_Quiet):
@@ -151,6 +189,12 @@ class SpeechSeen:
 def final_row(event: FinalEvent) -> RenderableType:
     """A final: its time, then its text."""
     return timed_row(span(event.start, event.end), Text(printable(event.text.strip())))
+
+
+def utterance_row(event: UtteranceEvent) -> RenderableType:
+    """An utterance that was read once more: its time, and its text with a mark."""
+    text = Text.assemble((REVISED, "cyan"), printable(event.text.strip()))
+    return timed_row(span(event.start, event.end), text)
 
 
 def partial_row(event: PartialEvent) -> RenderableType:

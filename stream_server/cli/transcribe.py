@@ -22,7 +22,14 @@ from stream_server.cli.beam_options import (
     beam_object,
     chosen_beam,
 )
-from stream_server.cli.captions_view import CaptionsView, JsonView, LinesView, SpeechSeen, TerminalView
+from stream_server.cli.captions_view import (
+    CaptionsView,
+    JsonView,
+    LinesView,
+    SpeechSeen,
+    TerminalView,
+    TranscriptView,
+)
 from stream_server.cli.client_files import (
     CaOption,
     CertOption,
@@ -81,6 +88,8 @@ class Settings:
     speaker: str | None = None
     token_file: Path | None = None
     beam: BeamSearch | None = None
+    revise: bool = False
+    transcript: bool = False
 
 
 class TokenFileError(ConnectFailed):
@@ -129,6 +138,13 @@ def transcribe(
             show_default=False,
         ),
     ] = None,
+    revise: Annotated[
+        bool,
+        typer.Option("--revise", help="Have utterances of several segments read once more; ↻ marks changes."),
+    ] = False,
+    transcript: Annotated[
+        bool, typer.Option("--transcript", help="Only the whole text, at the end: a line an utterance.")
+    ] = False,
     trace: Annotated[
         bool, typer.Option("--trace", help="Show where the time of each final went, hop by hop.")
     ] = False,
@@ -144,12 +160,24 @@ def transcribe(
     out, errors = Console(highlight=False), Console(stderr=True, highlight=False, soft_wrap=True)
     beam = chosen_beam(beam_size, patience, length_penalty)
     if partials is None:
-        partials = out.is_terminal and not (fast or as_json or trace)
+        partials = out.is_terminal and not (fast or as_json or trace or transcript)
     try:
         folder = certs or state_dir(None) / "certs"
         tls = client_tls(folder, ca, cert, key) if token_file is None else trusting_tls(folder, ca)
         settings = Settings(
-            url, tls, language, fast, partials, as_json, trace, room, speaker, token_file, beam
+            url=url,
+            tls=tls,
+            language=language,
+            is_fast=fast,
+            partials=partials,
+            is_json=as_json,
+            trace=trace,
+            room=room,
+            speaker=speaker,
+            token_file=token_file,
+            beam=beam,
+            revise=revise,
+            transcript=transcript,
         )
         is_clean = asyncio.run(transcribe_files(files, settings, out, errors))
     except (NoCertificate, TlsConfigError) as exc:
@@ -251,6 +279,8 @@ async def _transcribe_once(
         beam=beam_object(settings.beam),
         # Readers of a room wait for captions, whatever the pace.
         tier="files" if settings.is_fast and settings.room is None else "live",
+        revise=settings.revise,
+        transcript=settings.transcript,
         on_connection=lambda state: errors.print(
             f"{recording.path}: {_CONNECTION_NOTES[state]}", style="dim", markup=False
         ),
@@ -279,6 +309,8 @@ def _chunks(recording: Recording, settings: Settings, sleep: Sleep) -> AsyncIter
 def _view(recording: Recording, settings: Settings, out: Console) -> CaptionsView:
     if settings.is_json:
         return JsonView(typer.echo, str(recording.path), partials=settings.partials)
+    if settings.transcript:
+        return TranscriptView(out)
     if out.is_terminal and settings.partials:
         return TerminalView(out)
     return LinesView(out, partials=settings.partials)

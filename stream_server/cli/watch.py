@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from certs.tls import TlsConfigError
-from stream_server.cli.captions_view import printable, timed_row
+from stream_server.cli.captions_view import REVISED, printable, timed_row
 from stream_server.cli.client_files import (
     CaOption,
     CertOption,
@@ -25,12 +25,15 @@ from stream_server.client import (
     ClientError,
     Gap,
     JoinedEvent,
+    Revisions,
     RoomEvent,
     RoomFinalEvent,
     RoomPartialEvent,
     RoomReader,
+    RoomUtteranceEvent,
     SourceJoinedEvent,
     SourceLeftEvent,
+    revised,
 )
 from stream_server.config import state_dir
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
@@ -86,25 +89,55 @@ class TerminalRoomView:
 class LinesRoomView:
     """One line for each final and for each source that comes or goes.
 
+    What was said before is held until all of it has come, and then shown with the text of its second looks.
+
     Args:
         console: Where to.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._past: list[RoomEvent] = []
+        self._past_until = 0
+        """The last event of the past that comes."""
+        self._revisions = Revisions()
 
     def show(self, event: RoomEvent) -> None:
-        """Print what is final."""
+        """Print what is final, or hold it back."""
+        if isinstance(event, JoinedEvent):
+            self._show_past()
+            self._past_until = event.last if event.first <= event.last else 0
+            return
+        number = getattr(event, "event", None)
+        if number is None or number > self._past_until:
+            self._show_one(event)
+            return
+        self._past.append(event)
+        if number == self._past_until:
+            self._show_past()
+
+    def _show_past(self) -> None:
+        past, self._past = self._past, []
+        for event in revised(past):
+            self._show_one(event)
+
+    def _show_one(self, event: RoomEvent) -> None:
         match event:
-            case RoomFinalEvent(text=text) if text.strip():
-                said = Text(printable(text.strip()))
-                self._print(event.time, Text.assemble((f"{printable(event.speaker)}: ", "bold"), said))
+            case RoomFinalEvent(text=text):
+                self._revisions.note(event)
+                if text.strip():
+                    self._say(event, Text(printable(text.strip())))
+            case RoomUtteranceEvent(text=text) if self._revisions.changes(event):
+                self._say(event, Text(f"{REVISED}{printable(text.strip())}"))
             case SourceJoinedEvent():
                 self._print(event.time, Text(f"{printable(event.speaker)} has come", "dim"))
             case SourceLeftEvent():
                 self._print(event.time, Text(f"{printable(event.speaker)} has left", "dim"))
             case Gap():
                 self._console.print(Text("… some captions are missing here …", "yellow"))
+
+    def _say(self, event: RoomFinalEvent | RoomUtteranceEvent, said: Text) -> None:
+        self._print(event.time, Text.assemble((f"{printable(event.speaker)}: ", "bold"), said))
 
     def _print(self, unix_s: float, text: Text) -> None:
         clock = time.strftime("%H:%M:%S", time.localtime(unix_s))

@@ -16,6 +16,7 @@ from stream_server.client.append_only import AppendOnly
 from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
 from stream_server.client.pacing import Pace
 from stream_server.client.reconnect import ConnectionState, Reconnect
+from stream_server.client.revisions import Revisions, revised
 from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.client.tokens import MintedToken, TokenSource, mint_token
@@ -31,10 +32,13 @@ from stream_server.dialects.schema import (
     PartialEvent,
     RoomFinalEvent,
     RoomPartialEvent,
+    RoomUtteranceEvent,
     SourceJoinedEvent,
     SourceLeftEvent,
     SpeechStartedEvent,
     StartedEvent,
+    TranscriptObject,
+    UtteranceEvent,
     WarningEvent,
 )
 
@@ -59,17 +63,22 @@ __all__ = [
     "Pace",
     "PartialEvent",
     "Reconnect",
+    "Revisions",
     "RoomEvent",
     "RoomFinalEvent",
     "RoomPartialEvent",
     "RoomReader",
+    "RoomUtteranceEvent",
     "SourceJoinedEvent",
     "SourceLeftEvent",
     "SpeechStartedEvent",
     "StartedEvent",
     "TokenSource",
+    "TranscriptObject",
+    "UtteranceEvent",
     "WarningEvent",
     "connect",
     "mint_token",
+    "revised",
     "transcribe",
 ]

@@ -1,7 +1,8 @@
 """Captions for what can only append: a terminal line, a file, a speech synthesiser, another protocol.
 
 What is stable is given out at once, the rest of a segment with its final. A final may disagree with what
-was stable in partials; what was given out stays then, and the text goes on from the same place.
+was stable in partials; what was given out stays then, and the text goes on from the same place. So it does
+where an utterance was read once more.
 """
 
 from difflib import SequenceMatcher

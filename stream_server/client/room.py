@@ -49,6 +49,7 @@ _WireEvent = (
     | schema.SourceLeftEvent
     | schema.RoomPartialEvent
     | schema.RoomFinalEvent
+    | schema.RoomUtteranceEvent
 )
 RoomEvent = _WireEvent | Gap
 """What a room gives, in order."""

@@ -34,6 +34,7 @@ Event = (
     schema.SpeechStartedEvent
     | schema.PartialEvent
     | schema.FinalEvent
+    | schema.UtteranceEvent
     | schema.FlushedEvent
     | schema.LagEvent
     | schema.FinishedEvent
@@ -61,6 +62,7 @@ async def connect(
     language: str | None = None,
     task: str = "transcribe",
     partials: bool = True,
+    tentative: bool = False,
     trace: bool = False,
     room: str | None = None,
     speaker: str | None = None,
@@ -70,6 +72,8 @@ async def connect(
     token: str | TokenSource | None = None,
     beam: schema.BeamObject | None = None,
     tier: str = "live",
+    revise: bool = False,
+    transcript: bool = False,
     open_timeout_s: float = OPEN_S,
     keepalive_s: float = KEEPALIVE_S,
     reconnect: Reconnect | None = _RECONNECT,
@@ -89,6 +93,7 @@ async def connect(
         language: Such as ``"de"``; None lets the model decide.
         task: ``transcribe``, or ``translate`` into English.
         partials: Whether ``PartialEvent`` is wanted.
+        tentative: Whether it shows words, too, that a later one may change.
         trace: Whether partials and finals tell where the time went.
         room: Publish the captions in this room as well.
         speaker: Under this name; None takes the certificate's.
@@ -100,6 +105,8 @@ async def connect(
             cannot be resumed.
         beam: Beam search for finals; None decodes greedily.
         tier: ``live``, or ``files`` for a recording that nobody waits for.
+        revise: Whether utterances of several segments are read once more as a whole: ``UtteranceEvent``.
+        transcript: Whether ``FinishedEvent`` carries the text of the whole stream.
         open_timeout_s: Seconds until the stream must have started, or been resumed.
         keepalive_s: After so many seconds without audio the client shows that it is alive.
         reconnect: How to come back after a lost connection; None ends the stream instead.
@@ -116,6 +123,7 @@ async def connect(
         language=language,
         task=task,
         partials=partials,
+        tentative=tentative,
         trace=trace,
         room=room,
         speaker=speaker,
@@ -124,6 +132,8 @@ async def connect(
         context=context,
         beam=beam,
         tier=tier,
+        revise=revise,
+        transcript=transcript,
     )
     shown = await _shown(token)
     link, (_, first) = await open_link(url, tls, start, open_timeout_s, shown)

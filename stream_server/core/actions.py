@@ -31,10 +31,17 @@ class Submit:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandon:
+    """Nobody waits for this second look any more; it may have been submitted, or not."""
+
+    job: DecodeJob
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
     """Close the connection once everything queued is written; no action follows."""
 
     code: int
 
 
-Action = Send | Score | Submit | Close
+Action = Send | Score | Submit | Abandon | Close

@@ -1,10 +1,11 @@
 """Partials of one segment that grow instead of flickering.
 
 LocalAgreement-2 (Liu et al. 2020; Macháček et al. 2023): the words that two successive hypotheses
-begin with are held to be right. They are *stable*: no later partial of the segment shows other
-words in their place, even where a later hypothesis disagrees, in which case its text is shown from
-the same number of words on. A final is what the engine says of the whole segment and is not bound
-by partials, since those depend on load and a transcript must not.
+begin with are held to be right, but for the last words of the newer one: they stand where the audio ends,
+and a model completes what it has not heard, twice if need be. They are *stable*: no later partial of the
+segment shows other words in their place, even where a later hypothesis disagrees, in which case its text is
+shown from the same number of words on. A final is what the engine says of the whole segment and is not
+bound by partials, since those depend on load and a transcript must not.
 
 Punctuation counts apart from the word before it, see ``core.words``: "Michael." and "Michael, can" agree
 on the word.
@@ -14,9 +15,14 @@ from stream_server.core.words import TOKEN
 
 
 class SegmentCaption:
-    """The caption of one open segment."""
+    """The caption of one open segment.
 
-    def __init__(self) -> None:
+    Args:
+        n_held: Words at the end of a hypothesis that do not become stable by it.
+    """
+
+    def __init__(self, n_held: int = 0) -> None:
+        self._n_held = n_held
         self.revision = 0
         """Of the last partial; 0 before the first."""
         self._tokens: list[str] = []
@@ -36,7 +42,8 @@ class SegmentCaption:
             hypothesis.startswith(self._stable_text)
             and tokens[: self._n_stable] == self._tokens[: self._n_stable]
         ):
-            self._n_stable = _common_prefix(self._tokens, tokens)
+            agreed = min(_common_prefix(self._tokens, tokens), _held_from(tokens, self._n_held))
+            self._n_stable = max(self._n_stable, agreed)
             self._tokens = tokens
             self._stable_text = hypothesis[: matches[self._n_stable - 1].end()] if self._n_stable else ""
             return hypothesis, len(self._stable_text)
@@ -50,6 +57,12 @@ def _join(stable_text: str, tail: str) -> str:
     text = stable_text + tail
     runs_on = any(match.start() < len(stable_text) < match.end() for match in TOKEN.finditer(text))
     return f"{stable_text} {tail}" if runs_on else text
+
+
+def _held_from(tokens: list[str], n_held: int) -> int:
+    """How many tokens stand before the last ``n_held`` words."""
+    words = [i for i, token in enumerate(tokens) if token[0].isalnum()]
+    return words[-n_held] if 0 < n_held <= len(words) else 0 if n_held else len(tokens)
 
 
 def _common_prefix(one: list[str], other: list[str]) -> int:

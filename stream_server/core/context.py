@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import replace
 
 from stream_server.core.jobs import DecodeJob, DecodeResult
-from stream_server.core.words import TOKEN
+from stream_server.core.words import TOKEN, word_gap
 
 SAMPLES_PER_S = 16_000
 GAP_S = 10.0
@@ -23,8 +23,6 @@ GAP_S = 10.0
 PROMPT_CHARS = 200
 """What whisper_streaming (Macháček et al. 2023) prompts with: some 40 words of English. More costs a longer
 first pass of each decode."""
-UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
-"""Written without spaces between words, as in whisper; the model imitates the spaces of its prompt."""
 
 
 class Context:
@@ -73,7 +71,8 @@ class Context:
             del self._texts[0]
 
     def _prompt(self) -> str:
-        text = ("" if self._language in UNSPACED else " ").join(self._texts)
+        # The model imitates the spaces of its prompt.
+        text = word_gap(self._language).join(self._texts)
         if len(text) <= PROMPT_CHARS:
             return text
         tail = text[-PROMPT_CHARS:]

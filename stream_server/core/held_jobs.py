@@ -18,6 +18,9 @@ class Decoder(Protocol):
             Overloaded: There is no room for another final; it may be offered again after the next result.
         """
 
+    def abandon(self, job: DecodeJob) -> None:
+        """Forget a second look, if it waits."""
+
     def withdraw(self, session: SessionId) -> None:
         """Forget whatever a session has waiting."""
 
@@ -41,13 +44,17 @@ class HeldJobs:
 
     def submit(self, job: DecodeJob) -> None:
         """Give a job to the engine, or hold a final that it has no room for."""
-        if job.final and self._held:
+        if job.final and not job.is_look and self._held:
             self._held.append(job)
             return
         try:
             self._decoder.submit(job)
         except Overloaded:
             self._held.append(job)
+
+    def abandon(self, job: DecodeJob) -> None:
+        """Forget a second look, if it waits."""
+        self._decoder.abandon(job)
 
     def offer(self) -> None:
         """Give the engine what it had no room for, oldest first, as far as it has room."""

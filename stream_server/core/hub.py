@@ -20,7 +20,7 @@ from typing import Protocol, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_server.core.actions import Action, Close, Score, Send, Submit
+from stream_server.core.actions import Abandon, Action, Close, Score, Send, Submit
 from stream_server.core.held_jobs import Decoder, HeldJobs
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Audio, ClientMessage, Resume, SessionId, Start
@@ -108,6 +108,8 @@ class Hub:
         self._closing: StreamError | None = None
         self.n_orphans = 0
         """Scores and results that came back for sessions already gone."""
+        self.n_looks_given_up = 0
+        """Second looks at utterances that were wanted and not waited for."""
 
     def __len__(self) -> int:
         return len(self._seats)
@@ -383,6 +385,9 @@ class Hub:
                     self._scorer.submit(seat.session.id, frames)
                 case Submit(job):
                     self._jobs.submit(job)
+                case Abandon(job):
+                    self.n_looks_given_up += 1
+                    self._jobs.abandon(job)
                 case Close(code):
                     seat.close_code = code
                 case _:

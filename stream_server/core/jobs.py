@@ -36,6 +36,7 @@ class DecodeJob:
 
     session: SessionId
     segment: int
+    """Of a second look: the last one of its segments."""
     revision: int
     """Of the partial; a final carries the number of partials before it."""
     final: bool
@@ -66,6 +67,19 @@ class DecodeJob:
     def n_rows(self) -> int:
         """Rows of a batch that the job takes: so much memory, and about so much time, in the text decoder."""
         return 1 if self.beam is None else self.beam.size
+
+    n_segments: int = 1
+    """How many segments the window holds; more than one is a second look at an utterance, a final, too."""
+
+    @property
+    def is_look(self) -> bool:
+        """Whether it is a second look, see ``core.second_look``."""
+        return self.n_segments > 1
+
+    @property
+    def first_segment(self) -> int:
+        """The first segment in the window."""
+        return self.segment - self.n_segments + 1
 
     @property
     def n_samples(self) -> int:
@@ -125,6 +139,7 @@ class DecodeJob:
             retried=retried,
             dropped=dropped,
             problem=problem,
+            n_segments=self.n_segments,
         )
 
 
@@ -180,3 +195,10 @@ class DecodeResult:
     """The rule by which text was taken away: all of it, or the turns of a loop."""
     problem: str | None = None
     """Why the job could not be read; there is no text then. See ``DecodeJob.problem``."""
+    n_segments: int = 1
+    """As in the job."""
+
+    @property
+    def is_look(self) -> bool:
+        """Whether it is that of a second look."""
+        return self.n_segments > 1

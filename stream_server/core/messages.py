@@ -95,6 +95,12 @@ class Start:
     """Whisper's language code such as ``"de"``; None asks the model."""
     task: Task = Task.TRANSCRIBE
     partials: bool = True
+    tentative: bool = False
+    """Whether partials show more than what is stable."""
+    revise: bool = False
+    """Whether utterances of several segments are decoded once more, see ``core.second_look``."""
+    transcript: bool = False
+    """Whether ``Finished`` carries the whole text."""
     trace: bool = False
     """Whether partials and finals tell where the time went."""
     room: str | None = None
@@ -216,6 +222,22 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
+class Utterance:
+    """The text of consecutive segments of one utterance, decoded once more together: it replaces theirs."""
+
+    first_segment: int
+    last_segment: int
+    start: int
+    end: int
+    text: str
+    language: str | None
+    words: tuple[Word, ...] | None = None
+    """Of the text; None unless the client asked."""
+    model: str | None = None
+    """As in ``Final``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Flushed:
     """All audio before the ``Flush`` is in finals sent earlier."""
 
@@ -259,11 +281,23 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Transcript:
+    """The text of a whole stream."""
+
+    text: str
+    """A line for each utterance."""
+    first_segment: int
+    """Of the text; above 0 where its beginning was left out for its length."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The last event of a stream that ended well."""
 
     samples: int
     segments: int
+    transcript: Transcript | None = None
+    """None unless the client asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +307,7 @@ class Failed:
     error: StreamError
 
 
-Durable = Started | SpeechStarted | Final | Flushed | Finished | Failed
+Durable = Started | SpeechStarted | Final | Utterance | Flushed | Finished | Failed
 """What is numbered, kept for a client that comes back, and never dropped."""
 Transient = Partial | Lag | Warned | Ack | Resumed
 """What is not durable: a client that missed it misses nothing."""

@@ -113,6 +113,21 @@ class RoomFinal:
 
 
 @dataclass(frozen=True, slots=True)
+class RoomUtterance:
+    """The text of several segments of a source, which replaces theirs."""
+
+    number: int
+    source: Source
+    first_segment: int
+    last_segment: int
+    start: int
+    end: int
+    text: str
+    language: str | None
+    unix_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RoomPartial:
     """What the open segment of a source says so far."""
 
@@ -127,4 +142,4 @@ class RoomPartial:
     """As in ``messages.Partial``."""
 
 
-RoomEvent = Joined | SourceJoined | SourceLeft | RoomFinal | RoomPartial
+RoomEvent = Joined | SourceJoined | SourceLeft | RoomFinal | RoomUtterance | RoomPartial

@@ -1,8 +1,8 @@
 """Rooms: sources publish captions, readers follow them, and nobody waits for anybody.
 
-1. A room keeps one log of durable events (sources come and go, finals), numbered from 1 without gaps
-   for as long as the room lives. A reader is a place in that log and nothing more: what it has not
-   read yet is not copied for it, so that one that never reads costs nobody anything.
+1. A room keeps one log of durable events (sources come and go, finals, utterances), numbered from 1
+   without gaps for as long as the room lives. A reader is a place in that log and nothing more: what it
+   has not read yet is not copied for it, so that one that never reads costs nobody anything.
 2. Of partials only the newest of each source is kept. A reader that comes back from writing finds the
    newest and never sees those between. A final takes its segment's partial away.
 3. Events are encoded once, when they are published; all readers share the bytes.
@@ -17,7 +17,16 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stream_server.core.messages import Failed, Final, Finished, Partial, ServerEvent, SessionId, Started
+from stream_server.core.messages import (
+    Failed,
+    Final,
+    Finished,
+    Partial,
+    ServerEvent,
+    SessionId,
+    Started,
+    Utterance,
+)
 from stream_server.core.room_log import RoomLimits, RoomLog
 from stream_server.core.room_messages import (
     Joined,
@@ -25,6 +34,7 @@ from stream_server.core.room_messages import (
     RoomEvent,
     RoomFinal,
     RoomPartial,
+    RoomUtterance,
     Source,
     SourceJoined,
     SourceLeft,
@@ -215,6 +225,8 @@ class Rooms:
                 self._set_partial(room, session, event)
             case Final():
                 self._publish_final(room, session, event, now_s)
+            case Utterance():
+                self._publish_utterance(room, session, event, now_s)
             case Finished() | Failed():
                 self.leave(session, now_s)
             case _:
@@ -270,7 +282,23 @@ class Rooms:
         )
         self._append(room, final, now_s)
 
-    def _append(self, room: _Room, event: SourceJoined | SourceLeft | RoomFinal, now_s: float) -> None:
+    def _publish_utterance(self, room: _Room, session: SessionId, event: Utterance, now_s: float) -> None:
+        utterance = RoomUtterance(
+            number=room.log.last + 1,
+            source=room.sources[session],
+            first_segment=event.first_segment,
+            last_segment=event.last_segment,
+            start=event.start,
+            end=event.end,
+            text=event.text,
+            language=event.language,
+            unix_s=self._unix_s(),
+        )
+        self._append(room, utterance, now_s)
+
+    def _append(
+        self, room: _Room, event: SourceJoined | SourceLeft | RoomFinal | RoomUtterance, now_s: float
+    ) -> None:
         room.log.append(self._encode(event), now_s)
         room.wake_readers()
 

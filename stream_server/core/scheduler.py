@@ -2,8 +2,9 @@
 
 Rules, each a test:
 
-1. Finals before partials: a batch holds finals while any wait, and partials otherwise, so that no
-   final ever waits for a partial beside it in the batch.
+1. Finals before partials before second looks: a batch holds finals while any wait, looks only while nothing
+   else does. So no final ever waits for a partial beside it in the batch, and looks are what a loaded
+   engine leaves out.
 2. The oldest job leads. The batch is filled with jobs of the leader's tier and bucket, because windows of
    one length share one pass of one model and others would each cost a pass of their own. Since the oldest
    always leads, neither tier nor bucket waits longer than the jobs before it take.
@@ -18,6 +19,8 @@ Rules, each a test:
 8. No batch waits for company: ``next_batch`` gives what there is.
 9. A batch holds ``batch_max`` rows. A job that takes several, by beam search, leaves room for fewer
    others. It goes alone if it takes more than there are, and no smaller one behind it goes first.
+10. A session has at most one second look waiting; another one replaces it. A batch holds so few of them that
+    it is no longer than one full of segments, since a final that comes meanwhile waits for it.
 """
 
 from collections import OrderedDict
@@ -29,6 +32,8 @@ from stream_server.errors import Overloaded
 
 Bucket = Callable[[DecodeJob], int]
 """Tells which jobs of a tier share a pass."""
+LOOK_COST = 6
+"""Windows of 30 s against those of 5 s: what a second look costs at most, in segments."""
 
 
 def one_bucket(job: DecodeJob) -> int:
@@ -52,12 +57,13 @@ class Scheduler:
         self._bucket = bucket
         self._finals: list[DecodeJob] = []
         self._partials: OrderedDict[SessionId, DecodeJob] = OrderedDict()
+        self._looks: OrderedDict[SessionId, DecodeJob] = OrderedDict()
         self._isolated: set[tuple[SessionId, int]] = set()
         self.n_superseded = 0
         """Partials that a newer partial or a final made pointless before they were decoded."""
 
     def __len__(self) -> int:
-        return len(self._finals) + len(self._partials)
+        return len(self._finals) + len(self._partials) + len(self._looks)
 
     def batch_max(self, tier: Tier) -> int:
         """Most jobs of a tier in a batch."""
@@ -78,6 +84,9 @@ class Scheduler:
         Raises:
             Overloaded: A final, while ``finals_max`` of them wait.
         """
+        if job.is_look:
+            self._looks[job.session] = job
+            return
         if not job.final:
             self.n_superseded += job.session in self._partials
             self._partials[job.session] = job
@@ -90,9 +99,16 @@ class Scheduler:
             self.n_superseded += 1
         self._finals.append(job)
 
+    def abandon(self, look: DecodeJob) -> None:
+        """Forget a second look, if it waits."""
+        waiting = self._looks.get(look.session)
+        if waiting is not None and waiting.segment == look.segment:
+            del self._looks[look.session]
+
     def withdraw(self, session: SessionId) -> None:
         """Forget everything a session has waiting."""
         self._partials.pop(session, None)
+        self._looks.pop(session, None)
         self._finals = [job for job in self._finals if job.session != session]
         self._isolated = {key for key in self._isolated if key[0] != session}
 
@@ -103,7 +119,10 @@ class Scheduler:
         pointless meanwhile is dropped.
         """
         self._isolated.update((job.session, job.segment) for job in jobs)
-        self._finals[:0] = [job for job in jobs if job.final]
+        self._finals[:0] = [job for job in jobs if job.final and not job.is_look]
+        for look in reversed([job for job in jobs if job.is_look]):
+            if self._looks.setdefault(look.session, look) is look:
+                self._looks.move_to_end(look.session, last=False)
         for job in reversed([job for job in jobs if not job.final]):
             if self._is_superseded(job):
                 self.n_superseded += 1
@@ -133,10 +152,20 @@ class Scheduler:
             for job in chosen:
                 del self._partials[job.session]
             return Batch(tuple(chosen))
+        if self._looks:
+            chosen = self._choose(list(self._looks.values()), LOOK_COST)
+            for job in chosen:
+                del self._looks[job.session]
+            return Batch(tuple(chosen))
         return None
 
-    def _choose(self, waiting: Sequence[DecodeJob]) -> list[DecodeJob]:
-        """The leader and those that go with it; ``waiting`` is oldest first and not empty."""
+    def _choose(self, waiting: Sequence[DecodeJob], cost: int = 1) -> list[DecodeJob]:
+        """The leader and those that go with it.
+
+        Args:
+            waiting: Oldest first, not empty.
+            cost: Of one of them, in segments.
+        """
         if self._is_isolated(waiting[0]):
             return [waiting[0]]
         tier, bucket = waiting[0].tier, self._bucket(waiting[0])
@@ -148,7 +177,7 @@ class Scheduler:
                 (further if job.session in seen else first).append(job)
                 seen.add(job.session)
         chosen = first + further
-        return chosen[: n_fitting(chosen, self.batch_max(tier))]
+        return chosen[: n_fitting(chosen, max(1, self.batch_max(tier) // cost))]
 
     def _is_isolated(self, job: DecodeJob) -> bool:
         return (job.session, job.segment) in self._isolated

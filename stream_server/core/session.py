@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioDecoder
 from stream_server.core.acks import AckClock
-from stream_server.core.actions import Action, Close, Score, Send, Submit
+from stream_server.core.actions import Abandon, Action, Close, Score, Send, Submit
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Ack,
@@ -181,12 +181,17 @@ class Session:
         """Take the text of a job of this session."""
         if self.state is State.CLOSED:
             return []
-        return self._perform(self._streaming.take(result)) + self._close_if_done()
+        return self._perform(self._streaming.take(result, now_s)) + self._close_if_done()
 
     def receive_undecodable(self, job: DecodeJob, now_s: float) -> list[Action]:
-        """Take note that a final has no text: the client is warned, and the stream goes on."""
+        """Take note that a final has no text: the client is warned, and the stream goes on.
+
+        A second look that has none leaves the finals as they are, of which nobody need be warned.
+        """
         if self.state is State.CLOSED:
             return []
+        if job.is_look:
+            return self.receive_result(job.answered(text="", language=None, now_s=now_s), now_s)
         warning = Warned("segment_undecodable", f"segment {job.segment} could not be decoded; it is empty")
         empty = job.answered(text="", language=None, now_s=now_s)
         return [self._send(warning), *self.receive_result(empty, now_s)]
@@ -198,26 +203,29 @@ class Session:
             waited_s = now_s - self._ending_s
             if self._error is not None and waited_s > self._settings.error_drain_s:
                 return self.fail(self._error)
+            return self._perform(self._streaming.tick(now_s)) + self._close_if_done()
         elif self.state is not State.CLOSED:
             if self._is_detached or not self.wants_audio:
                 self._last_input_s = now_s
             elif now_s - self._last_input_s > self._settings.limits.idle_s:
                 idle_s = self._settings.limits.idle_s
                 return self.end(IdleTimeout(f"neither audio nor keepalive for {idle_s:g} s"), now_s)
-            return self._acknowledge(now_s)
+            late = [] if self._transcription is None else self._perform(self._transcription.tick(now_s))
+            return late + self._acknowledge(now_s)
         return []
 
     def end(self, error: StreamError, now_s: float) -> list[Action]:
-        """End by an error, after the finals of what was accepted."""
+        """End by an error, after the finals of what was accepted; second looks are given up."""
         if self.state is State.CLOSED or self._error is not None:
             return []
         self._error = error
         if self.state is State.AWAITING_START:
             return self.fail(error)
+        given_up = self._perform(self._streaming.give_up_looks())
         if self.state is State.ENDING:
             self._ending_s = now_s
-            return self._close_if_done()
-        return self._begin_end(now_s)
+            return given_up + self._close_if_done()
+        return given_up + self._begin_end(now_s)
 
     def fail(self, error: StreamError) -> list[Action]:
         """End by an error at once."""
@@ -315,7 +323,9 @@ class Session:
         if self._error is not None:
             return self.fail(self._error)
         self.state = State.CLOSED
-        return [self._durable(Finished(self.n_samples, self._streaming.n_segments)), Close(1000)]
+        streaming = self._streaming
+        finished = Finished(self.n_samples, streaming.n_segments, streaming.transcript)
+        return [self._durable(finished), Close(1000)]
 
     # ------------------------------------------------------------ events
 
@@ -323,8 +333,8 @@ class Session:
         actions: list[Action] = []
         for step in steps:
             match step:
-                case DecodeJob():
-                    actions.append(Submit(step))
+                case Submit() | Abandon():
+                    actions.append(step)
                 case Partial():
                     actions.append(self._send(step))
                 case _:

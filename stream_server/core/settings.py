@@ -91,6 +91,8 @@ class SessionSettings:
     """For clients that want nothing else; its segment lengths hold for all."""
     features: tuple[str, ...] = ()
     """Optional parts of the protocol, but for those that depend on the model."""
+    held_words: int = 2
+    """Words at the end of a hypothesis that are not shown by it, see ``core.captions``."""
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
     beam_size_max: int = 1

@@ -7,19 +7,24 @@ the engine, and events for the client. Rules:
    the end are marks at a frame index and act when the scores have reached it.
 2. Every segment that closes gives one job for a final; finals leave in the order of their segments, whatever
    order results come in. With context they are decoded one after the other, see ``core.context``.
-3. A partial is asked for when the open segment has grown by ``partial_frames`` and the one before has come
-   back, so its cadence follows the engine. Each carries the tokens of the last partial of its segment as a
-   draft, which spares the engine work.
-4. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
+3. At the end of an utterance of several segments it is decoded once more as a whole, for clients that asked,
+   see ``core.second_look``.
+4. A partial is asked for whenever the open segment has grown by ``partial_frames``. One that still waits for
+   the engine is replaced by it, so that nobody is shown what was said long ago, and the cadence follows
+   the engine. Each carries the tokens of the last partial of its segment as a draft, which spares the engine
+   work.
+5. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_server.core.actions import Abandon, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.context import Context
@@ -36,8 +41,12 @@ from stream_server.core.messages import (
     SessionId,
     SpeechStarted,
     Start,
+    Transcript,
+    Utterance,
 )
+from stream_server.core.second_look import SecondLooks, Span
 from stream_server.core.settings import SessionSettings
+from stream_server.core.stitched import Stitched
 from stream_server.errors import UnreadableJob
 from vad.audio import FRAME_SAMPLES
 from vad.events import Event as SegmentEvent
@@ -46,7 +55,7 @@ from vad.events import SpeechStarted as SpeechOnset
 from vad.framing import Framer
 from vad.segmenter import Segmenter
 
-Step = DecodeJob | SpeechStarted | Partial | Final | Flushed
+Step = Submit | Abandon | SpeechStarted | Partial | Final | Utterance | Flushed
 """A window to decode, or something to tell the client."""
 
 
@@ -77,9 +86,11 @@ class Transcription:
         wants_context = settings.context if start.context is None else start.context
         self._context = Context() if wants_context and settings.tiers.model_of(start).reads_prompts else None
         self._tier = settings.tiers.asked(start)
-        self._caption = SegmentCaption()
+        self._looks = SecondLooks() if start.revise else None
+        self._stitched = Stitched() if start.transcript else None
+        self._caption = SegmentCaption(settings.held_words)
+        self._n_shown = 0
         self._draft: tuple[int, ...] = ()
-        self._partial_out: bool = False
         self._partial_frame = 0
         self.n_segments = 0
         """Segments that have closed."""
@@ -105,7 +116,13 @@ class Transcription:
     @property
     def is_done(self) -> bool:
         """Whether the end was reached and everything before it has left."""
-        return self._is_ending and not self._marks and not len(self._finals)
+        is_looking = self._looks is not None and self._looks.is_busy
+        return self._is_ending and not self._marks and not len(self._finals) and not is_looking
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """What was said so far, if the client wants it at the end."""
+        return None if self._stitched is None else self._stitched.transcript
 
     # ------------------------------------------------------------ inputs
 
@@ -138,11 +155,11 @@ class Transcription:
             steps += self._follow(self._segmenter.push(probability), now_s)
             steps += self._pass_marks(now_s)
         keep_from = self._segmenter.keep_from_frame
-        self._audio.forget_before(keep_from * FRAME_SAMPLES)
+        self._audio.forget_before(min(keep_from * FRAME_SAMPLES, self._look_from))
         self._frame_times.forget_before(keep_from)
         return steps
 
-    def take(self, result: DecodeResult) -> list[Step]:
+    def take(self, result: DecodeResult, now_s: float) -> list[Step]:
         """Take the text of a job.
 
         Raises:
@@ -152,9 +169,23 @@ class Transcription:
             raise UnreadableJob(result.problem)
         if not result.final:
             return self._take_partial(result)
+        if result.is_look:
+            return self._take_look(result, now_s)
         self._finals.resolve(result)
         further = self._context.take(result) if self._context is not None else []
-        return [*further, *self._deliver()]
+        return [*self._submit(further), *self._deliver(now_s)]
+
+    def tick(self, now_s: float) -> list[Step]:
+        """Look at the clock."""
+        if self._looks is None:
+            return []
+        late = self._looks.give_up_late(now_s)
+        return [*map(Abandon, late), *map(Submit, self._looks.next(now_s))]
+
+    def give_up_looks(self) -> list[Step]:
+        """Nobody waits for second looks any more, neither these nor later ones."""
+        looks, self._looks = self._looks, None
+        return [] if looks is None else [*map(Abandon, looks.give_up())]
 
     # ------------------------------------------------------------ segments
 
@@ -176,7 +207,7 @@ class Transcription:
                 self._finals.mark(self.n_segments)
             else:
                 steps += self._follow(self._segmenter.finish(), now_s)
-            steps += self._deliver()
+            steps += self._deliver(now_s)
         return steps
 
     def _follow(self, events: Iterable[SegmentEvent], now_s: float) -> list[Step]:
@@ -197,22 +228,53 @@ class Transcription:
     def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Step]:
         since = max(self._partial_frame, event.start_frame)
         too_soon = event.end_frame - since < self._settings.partial_frames
-        if self._partial_out or too_soon or not self._start.partials or self._is_ending:
+        if too_soon or not self._start.partials or self._is_ending:
             return []
-        self._partial_out = True
         self._partial_frame = event.end_frame
         start, end = self._bounds(event.start_frame, event.end_frame)
-        return [self._job(event.segment, start, end, now_s, final=False)]
+        return [Submit(self._job(event.segment, start, end, now_s, final=False))]
 
-    def _ask_final(self, event: SegmentClosed, now_s: float) -> list[DecodeJob]:
+    def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Step]:
         start, end = self._bounds(event.start_frame, event.end_frame)
         job = self._job(event.segment, start, end, now_s, final=True)
-        self._finals.append(PendingFinal(event.segment, start, end, event.utterance_end))
+        pending = PendingFinal(event.segment, start, end, event.utterance_end)
+        self._finals.append(pending)
         self.n_segments = event.segment + 1
-        self._caption = SegmentCaption()
+        self._caption = SegmentCaption(self._settings.held_words)
+        self._n_shown = 0
         self._draft = ()
-        self._partial_out = False
-        return [job] if self._context is None else self._context.offer(job)
+        asked = [job] if self._context is None else self._context.offer(job)
+        return [*self._submit(asked), *self._keep_look(pending, job)]
+
+    def _submit(self, finals: Iterable[DecodeJob]) -> Iterator[Step]:
+        for job in finals:
+            if self._looks is not None:
+                self._looks.note_prompt(job)
+            yield Submit(job)
+
+    def _keep_look(self, segment: PendingFinal, final: DecodeJob) -> Iterator[Step]:
+        """Take a copy of the audio of what is to be looked at when its finals have left."""
+        if self._looks is None:
+            return
+        for span in self._looks.close(segment):
+            yield from map(Abandon, self._looks.add(self._look_at(span, final)))
+
+    def _look_at(self, span: Span, final: DecodeJob) -> DecodeJob:
+        return replace(
+            final,
+            segment=span.last,
+            revision=0,
+            start=span.start,
+            pcm=self._audio.read(span.start, span.end),
+            draft=(),
+            n_segments=span.n_segments,
+        )
+
+    @property
+    def _look_from(self) -> int:
+        """The oldest sample that a second look may need."""
+        keep_from = None if self._looks is None else self._looks.keep_from
+        return self._audio.end if keep_from is None else keep_from
 
     def _bounds(self, start_frame: int, end_frame: int) -> tuple[int, int]:
         """Frames to samples; the last frame of a stream may be padded beyond what was received."""
@@ -242,11 +304,15 @@ class Transcription:
     def _take_partial(self, result: DecodeResult) -> list[Step]:
         if result.segment != self.n_segments:
             return []  # its segment closed meanwhile: the final says it all
-        self._partial_out = False
         if result.dropped is not None and not result.text:
             return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
         self._draft = result.tokens
         text, stable = self._caption.update(result.text)
+        if not self._start.tentative:
+            if stable == self._n_shown:
+                return []  # nothing new that is sure
+            text = text[:stable]
+            self._n_shown = stable
         return [
             Partial(
                 segment=result.segment,
@@ -260,10 +326,46 @@ class Transcription:
             )
         ]
 
-    def _deliver(self) -> list[Step]:
+    def _take_look(self, result: DecodeResult, now_s: float) -> list[Step]:
+        if self._looks is None:
+            return []
+        taken = self._looks.take(result)
+        further: list[Step] = [*map(Submit, self._looks.next(now_s))]
+        if taken is None:
+            return further
+        utterance = Utterance(
+            first_segment=taken.segment - taken.n_segments + 1,
+            last_segment=taken.segment,
+            start=taken.start,
+            end=taken.end,
+            text=taken.text,
+            language=taken.language,
+            words=taken.words if self._start.words else None,
+            model=self._stand_in(taken),
+        )
+        if self._stitched is not None:
+            self._stitched.revise(utterance)
+        return [*further, utterance]
+
+    def _deliver(self, now_s: float) -> list[Step]:
         """Finals, in order, and what waited for them."""
-        ready = self._finals.pop_ready()
-        return [Flushed() if isinstance(one, Mark) else self._final(*one) for one in ready]
+        steps: list[Step] = []
+        for ready in self._finals.pop_ready():
+            if isinstance(ready, Mark):
+                steps.append(Flushed())
+            else:
+                steps.append(self._leave(*ready))
+        if self._looks is not None:
+            steps += map(Submit, self._looks.next(now_s))
+        return steps
+
+    def _leave(self, pending: PendingFinal, result: DecodeResult) -> Final:
+        final = self._final(pending, result)
+        if self._stitched is not None:
+            self._stitched.add(final)
+        if self._looks is not None:
+            self._looks.hear(result)
+        return final
 
     def _final(self, pending: PendingFinal, result: DecodeResult) -> Final:
         return Final(

@@ -16,3 +16,11 @@ TOKEN = re.compile(
     r"|[^\w\s]+"  # punctuation
 )
 """Finds words and runs of punctuation, in order."""
+
+UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+"""Written without spaces between words, as in whisper."""
+
+
+def word_gap(language: str | None) -> str:
+    """What stands between two pieces of text of a language: a space, or nothing."""
+    return "" if language in UNSPACED_LANGUAGES else " "

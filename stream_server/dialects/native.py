@@ -33,6 +33,8 @@ from stream_server.core.messages import (
     Started,
     Task,
     Tier,
+    Transcript,
+    Utterance,
     Warned,
     Word,
 )
@@ -136,6 +138,7 @@ def _start(message: schema.StartMessage) -> Start:
         language=message.language,
         task=task,
         partials=message.partials,
+        tentative=message.tentative,
         trace=message.trace,
         room=message.room,
         speaker=message.speaker,
@@ -144,6 +147,8 @@ def _start(message: schema.StartMessage) -> Start:
         context=message.context,
         beam=_beam(message.beam),
         tier=Tier(message.tier),
+        revise=message.revise,
+        transcript=message.transcript,
     )
 
 
@@ -244,11 +249,17 @@ def _durable_to_wire(event: Durable, seq: int, number: int, trace: Budget | None
                 model=given(event.model),
                 trace=_trace(trace),
             )
+        case Utterance():
+            return _utterance(event, seq, number)
         case Flushed():
             return schema.FlushedEvent(seq=seq, event=number)
         case Finished():
             return schema.FinishedEvent(
-                seq=seq, event=number, audio_seconds=seconds(event.samples), segments=event.segments
+                seq=seq,
+                event=number,
+                audio_seconds=seconds(event.samples),
+                segments=event.segments,
+                transcript=_transcript(event.transcript),
             )
         case Failed():
             return schema.ErrorEvent(seq=seq, event=number, code=event.error.code, message=str(event.error))
@@ -271,6 +282,28 @@ def _started(event: Started, seq: int, number: int) -> schema.StartedEvent:
         limits=limits,
         features=list(event.features),
     )
+
+
+def _utterance(event: Utterance, seq: int, number: int) -> schema.UtteranceEvent:
+    return schema.UtteranceEvent(
+        seq=seq,
+        event=number,
+        first_segment=event.first_segment,
+        last_segment=event.last_segment,
+        start=seconds(event.start),
+        end=seconds(event.end),
+        text=event.text,
+        language=event.language,
+        words=_words(event.words),
+        model=_given(event.model),
+    )
+
+
+def _transcript(transcript: Transcript | None) -> schema.TranscriptObject | msgspec.UnsetType:
+    """Left out unless the client asked."""
+    if transcript is None:
+        return msgspec.UNSET
+    return schema.TranscriptObject(text=transcript.text, first_segment=transcript.first_segment)
 
 
 def _words(words: Sequence[Word] | None) -> list[schema.WordObject] | None:

@@ -12,6 +12,7 @@ from stream_server.core.room_messages import (
     RoomEvent,
     RoomFinal,
     RoomPartial,
+    RoomUtterance,
     Source,
     SourceJoined,
     SourceLeft,
@@ -80,6 +81,8 @@ def _to_wire(event: RoomEvent) -> schema.RoomText:
             return _partial(event)
         case RoomFinal():
             return _final(event)
+        case RoomUtterance():
+            return _utterance(event)
         case _:
             assert_never(event)
 
@@ -125,6 +128,21 @@ def _final(event: RoomFinal) -> schema.RoomFinalEvent:
         utterance_end=event.utterance_end,
         time=_time(event.unix_s),
         model=given(event.model),
+    )
+
+
+def _utterance(event: RoomUtterance) -> schema.RoomUtteranceEvent:
+    return schema.RoomUtteranceEvent(
+        event=event.number,
+        source=event.source.id,
+        speaker=event.source.speaker,
+        first_segment=event.first_segment,
+        last_segment=event.last_segment,
+        start=seconds(event.start),
+        end=seconds(event.end),
+        text=event.text,
+        language=event.language,
+        time=_time(event.unix_s),
     )
 
 

@@ -68,6 +68,8 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """`transcribe`, or `translate` into English."""
     partials: bool = True
     """Whether `partial` events are wanted."""
+    tentative: bool = False
+    """Whether `partial` shows words, too, that a later one may change."""
     trace: bool = False
     """Whether `partial` and `final` tell where the time went."""
     words: bool = False
@@ -78,6 +80,10 @@ class StartMessage(ClientStruct, frozen=True, tag="start"):
     """Beam search for finals, see below; offered where `started.features` has `beam`."""
     tier: str = "live"
     """`live`, or `files` for recordings that nobody waits for: a server may have another model for them."""
+    revise: bool = False
+    """Whether utterances of several segments are read once more as a whole, see `utterance`."""
+    transcript: bool = False
+    """Whether `finished` carries the text of the whole stream."""
     room: str | None = None
     """Publish the captions in the room of this name."""
     speaker: str | None = None
@@ -182,7 +188,7 @@ class SpeechStartedEvent(DurableStruct, frozen=True, kw_only=True, tag="speech_s
 
 
 class PartialEvent(ServerStruct, frozen=True, kw_only=True, tag="partial"):
-    """What the open segment says so far; each replaces the one before."""
+    """What the open segment says so far; replaces the one before and, unless `tentative`, only adds to it."""
 
     segment: int
     """Number of the segment, from 0."""
@@ -236,6 +242,27 @@ class FinalEvent(DurableStruct, frozen=True, kw_only=True, tag="final"):
     """Where the time went; only when `start` asked for it."""
 
 
+class UtteranceEvent(DurableStruct, frozen=True, kw_only=True, tag="utterance"):
+    """The segments of an utterance read once more, together: the text replaces that of their finals."""
+
+    first_segment: int
+    """Number of the first segment that it replaces."""
+    last_segment: int
+    """Number of the last one."""
+    start: float
+    """Where the first segment begins, in seconds."""
+    end: float
+    """Where the last one ends, in seconds."""
+    text: str
+    """What they say; never empty."""
+    language: str | None
+    """Language the text is in, when the model tells."""
+    words: list[WordObject] | None = None
+    """When each word of the text was said; null unless `start` asked for it."""
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """The lighter model that read it, while the server has too much to do; else left out."""
+
+
 class FlushedEvent(DurableStruct, frozen=True, kw_only=True, tag="flushed"):
     """All audio before the `flush` is in the finals sent before this."""
 
@@ -247,6 +274,15 @@ class LagEvent(ServerStruct, frozen=True, kw_only=True, tag="lag"):
     """Seconds of audio received and not yet decoded."""
 
 
+class TranscriptObject(msgspec.Struct, frozen=True, kw_only=True):
+    """The text of a whole stream."""
+
+    text: str
+    """A line for each utterance, read once more where there was an `utterance`; `[…]` first if cut off."""
+    first_segment: int
+    """Number of the first segment in it: 0 unless the beginning was left out for its length."""
+
+
 class FinishedEvent(DurableStruct, frozen=True, kw_only=True, tag="finished"):
     """The last event of a stream that ended well; the server closes with 1000."""
 
@@ -254,6 +290,8 @@ class FinishedEvent(DurableStruct, frozen=True, kw_only=True, tag="finished"):
     """Length of all audio received."""
     segments: int
     """How many finals there were."""
+    transcript: TranscriptObject | msgspec.UnsetType = msgspec.UNSET
+    """What was said; only when `start` asked for it."""
 
 
 class ErrorEvent(DurableStruct, frozen=True, kw_only=True, tag="error"):
@@ -299,6 +337,7 @@ ServerText = (
     | SpeechStartedEvent
     | PartialEvent
     | FinalEvent
+    | UtteranceEvent
     | FlushedEvent
     | LagEvent
     | FinishedEvent
@@ -436,6 +475,29 @@ class RoomFinalEvent(RoomDurableStruct, frozen=True, kw_only=True, tag="final"):
     """The lighter model that read it, while the server has too much to do; else left out."""
 
 
+class RoomUtteranceEvent(RoomDurableStruct, frozen=True, kw_only=True, tag="utterance"):
+    """The segments of a source's utterance read once more: the text replaces that of their finals."""
+
+    source: str
+    """Who spoke."""
+    speaker: str
+    """Name to show."""
+    first_segment: int
+    """Number of the first segment that it replaces."""
+    last_segment: int
+    """Number of the last one."""
+    start: float
+    """Where the first segment begins, in seconds of the source's stream."""
+    end: float
+    """Where the last one ends."""
+    text: str
+    """What they say; never empty."""
+    language: str | None
+    """Language the text is in, when the model tells."""
+    time: float
+    """When it was published, in seconds since 1970."""
+
+
 class RoomErrorEvent(RoomStruct, frozen=True, kw_only=True, tag="error"):
     """The last event of a reader that the server turns away."""
 
@@ -446,5 +508,11 @@ class RoomErrorEvent(RoomStruct, frozen=True, kw_only=True, tag="error"):
 
 
 RoomText = (
-    JoinedEvent | SourceJoinedEvent | SourceLeftEvent | RoomPartialEvent | RoomFinalEvent | RoomErrorEvent
+    JoinedEvent
+    | SourceJoinedEvent
+    | SourceLeftEvent
+    | RoomPartialEvent
+    | RoomFinalEvent
+    | RoomUtteranceEvent
+    | RoomErrorEvent
 )

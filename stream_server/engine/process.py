@@ -138,6 +138,10 @@ class Engine:
         """
         self._perform(self._supervisor.submit(job, time.monotonic()))
 
+    def abandon(self, job: DecodeJob) -> None:
+        """Forget a second look, if it waits; one under way still comes back."""
+        self._scheduler.abandon(job)
+
     def withdraw(self, session: SessionId) -> None:
         """Forget a session's waiting jobs; one under way still comes back."""
         self._supervisor.withdraw(session)

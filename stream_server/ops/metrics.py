@@ -54,6 +54,19 @@ class Metrics:
             "stt_final_decode_seconds", "From the end of a segment known to its text"
         )
         self.partial_wait_s = self._histogram("stt_partial_decode_seconds", "The same for a partial")
+        self.look_wait_s = self._histogram(
+            "stt_look_decode_seconds", "The same for a second look at an utterance"
+        )
+        self.wait_s = {"final": self.final_wait_s, "partial": self.partial_wait_s, "look": self.look_wait_s}
+        self.looks_given_up = self._gauge(
+            "stt_looks_given_up", "Second looks that were wanted and not waited for: the engine was busy"
+        )
+        self.engine_busy_s = Counter(
+            "stt_engine_busy_seconds",
+            "Time the engine has decoded, by what",
+            ["kind"],
+            registry=self.registry,
+        )
         self._hop_s = Histogram(
             "stt_hop_seconds",
             "Time of partials and finals at each hop, from the last sample received to the text written",

@@ -104,10 +104,11 @@ def test_a_reader_sees_the_same_with_the_speakers_name(meeting: Meeting) -> None
     assert meeting.reader.text("#state") == "Live: Anna Berg"
 
 
-def test_what_is_not_final_stands_dimmed_and_out_of_a_screen_readers_way(meeting: Meeting) -> None:
-    meeting.reader.until("document.querySelector('.tentative')?.textContent")
+def test_what_is_not_final_stands_out_of_a_screen_readers_way(meeting: Meeting) -> None:
     meeting.reader.until("document.querySelector('.stable')?.textContent")
-    hidden = "[...document.querySelectorAll('.tentative')].every(e => e.closest('[aria-hidden=true]'))"
+    hidden = (
+        "[...document.querySelectorAll('.stable, .tentative')].every(e => e.closest('[aria-hidden=true]'))"
+    )
     assert meeting.reader.evaluate(hidden)
     assert (
         meeting.reader.evaluate("document.querySelector('[role=log]').getAttribute('aria-live')") == "polite"
@@ -168,7 +169,7 @@ def test_the_rooms_screen_shows_large_rows_and_no_controls(meeting: Meeting, bro
     visible = "[...document.querySelectorAll('button, summary, a')].filter(e => e.checkVisibility()).length"
     assert screen.evaluate(visible) == 0
     assert screen.evaluate("parseFloat(getComputedStyle(document.querySelector('.final')).fontSize)") > 60
-    screen.until("document.querySelector('.tentative')?.textContent")
+    screen.until("document.querySelector('.stable')?.textContent")
     screen.screenshot(SCREENSHOTS / "screen-dark.png")
     screen.look(1920, 1080)
     screen.screenshot(SCREENSHOTS / "screen-light.png")

@@ -175,6 +175,44 @@ def test_a_screen_that_is_on_for_weeks_does_not_grow(page: ChromiumPage, countin
     assert counted["last"].endswith("line 999")
 
 
+def test_what_was_read_once_more_changes_in_the_newest_paragraph_and_nowhere_else(
+    page: ChromiumPage, counting: LiveServer
+) -> None:
+    page.goto(f"{url_of(counting)}/room/hall?display=screen")
+    shown = page.evaluate(
+        """(async () => {
+          const { CaptionsView } = await import('/client/view.js');
+          const { emptyTranscript, reduce } = await import('/client/transcript.js');
+          const box = document.createElement('div');
+          document.body.append(box);
+          const view = new CaptionsView(box);
+          let transcript = emptyTranscript();
+          const drawn = async () => {
+            view.render(transcript);
+            await new Promise(done => requestAnimationFrame(done));
+            return [...box.querySelectorAll('.utterance')].map(({ textContent }) => textContent);
+          };
+          const final = (segment, ends) => ({ type: 'final', event: 1, segment, start: segment,
+            end: segment + 1, text: 'heard ' + segment, language: 'en', utterance_end: ends });
+          const utterance = (first, last) => ({ type: 'utterance', event: 1, first_segment: first,
+            last_segment: last, start: first, end: last + 1, text: 'read ' + first, language: 'en' });
+          const shown = [];
+          for (const events of [[final(0, false), final(1, true), final(2, false), final(3, true)],
+              [utterance(2, 3), utterance(0, 1)], [final(4, true)]]) {
+            for (const event of events) transcript = reduce(transcript, event);
+            shown.push(await drawn());
+          }
+          return { shown, lines: transcript.lines.map(({ text }) => text) };
+        })()"""
+    )
+    assert shown["shown"] == [
+        ["heard 0 heard 1", "heard 2 heard 3"],
+        ["heard 0 heard 1", "read 2"],
+        ["heard 0 heard 1", "read 2", "heard 4"],
+    ]
+    assert shown["lines"] == ["read 0", "read 2", "heard 4"]
+
+
 # ---------------------------------------------------------------- what is wrong is said
 
 

@@ -111,6 +111,29 @@ async def test_partials_come_before_the_final_and_their_stable_text_holds(
     assert kinds.index("speech_started") < kinds.index("partial") < kinds.index("final")
 
 
+async def test_an_utterance_of_several_segments_comes_once_more_as_a_whole(
+    server: LiveServer, pki: Pki, source: ClientPair
+) -> None:
+    audio = numbered_speech(range(300)).tobytes() + PAUSE + numbered_speech(range(300, 340)).tobytes()
+    async with wire(server.url, pki, source) as client:
+        await client.send({**START, "revise": True, "transcript": True})
+        assert {"revise", "transcript"} <= set((await client.receive("started"))["features"])
+        for piece in pieces(audio, 65_536):
+            await client.send(piece)
+        await client.send(FINISH)
+        await client.rest()
+    finals, [utterance] = client.of("final"), client.of("utterance")
+    assert (utterance["first_segment"], utterance["last_segment"]) == (0, len(finals) - 2)
+    assert (utterance["start"], utterance["end"]) == (finals[0]["start"], finals[-2]["end"])
+    assert numbers_in(utterance["text"]) == list(range(300))
+    transcript = client.events[-1]["transcript"]
+    assert transcript["first_segment"] == 0
+    assert [numbers_in(line) for line in transcript["text"].splitlines()] == [
+        list(range(300)),
+        list(range(300, 340)),
+    ]
+
+
 async def test_partials_false_gives_none(server: LiveServer, pki: Pki, source: ClientPair) -> None:
     async with wire(server.url, pki, source) as client:
         await client.send(

@@ -1,23 +1,31 @@
 """What the composition root counts."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import models
 
-from stream_server.app import App
-from stream_server.config import Config
+from stream_server.app import _count_batch
+from stream_server.core.hops import Hops
 from stream_server.core.jobs import GuardRule
+from stream_server.ops.metrics import Metrics
 
 
-def test_each_rule_of_the_guard_is_counted(tmp_path: Path) -> None:
-    app = App(Config(), tmp_path)
+def test_rules_of_the_guard_and_the_engines_time_are_counted_by_kind() -> None:
+    metrics = Metrics()
     final, partial = models.decode_job(b"\0\0"), models.decode_job(b"\0\0", final=False)
+    look = replace(final, segment=1, n_segments=2, hops=Hops(started_s=2.0))
     retried = (GuardRule.RATE, GuardRule.RATE)
-    app._count_guard(final.answered(text="kept", language="en", now_s=0.0, retried=retried))
-    app._count_guard(final.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE))
-    app._count_guard(partial.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE))
-    text = app._metrics.exposition().decode()
+    kept = final.answered(text="kept", language="en", now_s=0.0, retried=retried)
+    taken = final.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE)
+    _count_batch([kept, taken], metrics)
+    _count_batch([partial.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE)], metrics)
+    _count_batch([look.answered(text="", language="en", now_s=2.5, dropped=GuardRule.RATE)], metrics)
+    text = metrics.exposition().decode()
     assert 'stt_guard_retried_total{rule="rate"} 2.0' in text
     assert 'stt_guard_dropped_total{kind="final",rule="phrase"} 1.0' in text
     assert 'stt_guard_dropped_total{kind="partial",rule="phrase"} 1.0' in text
+    assert 'stt_guard_dropped_total{kind="look",rule="rate"} 1.0' in text
+    assert 'stt_engine_busy_seconds_total{kind="look"} 0.5' in text
+    assert "stt_look_decode_seconds_count 1.0" in text
+    assert "stt_final_decode_seconds_count 2.0" in text
     assert "kept" not in text

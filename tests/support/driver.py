@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.audio.decoder import AudioFormat
-from stream_server.core.actions import Action, Close, Score, Send, Submit
+from stream_server.core.actions import Abandon, Action, Close, Score, Send, Submit
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
@@ -34,6 +34,7 @@ from stream_server.core.messages import (
     Started,
     Tier,
     Transient,
+    Utterance,
 )
 from stream_server.core.outbox import Outbox
 from stream_server.core.seats import Owner, Seat
@@ -51,6 +52,7 @@ SETTINGS = SessionSettings(
     tiers=Tiers({Tier.LIVE: FACTS}),
     limits=LIMITS,
     segmenter=SegmenterConfig(),
+    held_words=0,
 )
 RESUMABLE = dataclasses.replace(SETTINGS, limits=dataclasses.replace(LIMITS, resume_s=45.0))
 """Sessions outlive their connections, and acks say how much is safe."""
@@ -58,7 +60,7 @@ READING_ON = dataclasses.replace(
     SETTINGS, tiers=Tiers({Tier.LIVE: dataclasses.replace(FACTS, reads_prompts=True)})
 )
 """The model reads on from the text before."""
-START = Start(AudioFormat())
+START = Start(AudioFormat(), tentative=True)
 
 E = TypeVar("E")
 
@@ -94,6 +96,8 @@ class World:
         """Given out and not yet scored."""
         self.jobs: list[DecodeJob] = []
         """Given out and not yet answered."""
+        self.abandoned: list[DecodeJob] = []
+        """Second looks that the session gave up."""
         self.events: list[ServerEvent] = []
         self.sent_s: list[float] = []
         """When each event was sent."""
@@ -113,7 +117,12 @@ class World:
                 case Score(frames):
                     self.frames.extend(frames)
                 case Submit(job):
+                    if not job.final:  # As in the scheduler: it takes the place of one that waits.
+                        self.jobs = [one for one in self.jobs if one.final]
                     self.jobs.append(job)
+                case Abandon(job):
+                    self.abandoned.append(job)
+                    self.jobs = [one for one in self.jobs if not (one.is_look and one.segment == job.segment)]
                 case Close(code):
                     self.close_code = code
         return self.events[first:]
@@ -193,6 +202,7 @@ def kinds(events: Sequence[ServerEvent]) -> list[type[ServerEvent]]:
 def check_story(events: Sequence[ServerEvent]) -> None:
     """What every session's events keep to, wherever they end."""
     finals: list[Final] = []
+    looked_at = -1
     for event in events:
         match event:
             case Final():
@@ -202,13 +212,20 @@ def check_story(events: Sequence[ServerEvent]) -> None:
                 finals.append(event)
             case Partial():
                 assert event.segment >= len(finals), "a partial after its final"
+            case Utterance():
+                replaced = finals[event.first_segment : event.last_segment + 1]
+                assert len(replaced) == event.last_segment + 1 - event.first_segment > 1, "finals come first"
+                assert (event.start, event.end) == (replaced[0].start, replaced[-1].end)
+                assert not any(final.utterance_end for final in replaced[:-1]), "more than one utterance"
+                assert event.first_segment > looked_at, "looked at twice"
+                looked_at = event.last_segment
             case _:
                 pass
     for segment in {event.segment for event in events if isinstance(event, Partial)}:
         shown = [event for event in events if isinstance(event, Partial) and event.segment == segment]
         revision = 0
         for partial in shown:
-            assert partial.revision == revision + 1
+            assert partial.revision > revision
             assert partial.start == shown[0].start
             revision = partial.revision
     if events:
@@ -260,6 +277,9 @@ class FakeDecoder:
         if self.refuse_finals is not None and job.final:
             raise self.refuse_finals
         self.jobs.append(job)
+
+    def abandon(self, job: DecodeJob) -> None:
+        self.jobs = [one for one in self.jobs if not (one.is_look and one.segment == job.segment)]
 
     def withdraw(self, session: SessionId) -> None:
         self.jobs = [job for job in self.jobs if job.session != session]

@@ -9,17 +9,33 @@ from stream_server.cli.captions_view import (
     LinesView,
     SpeechSeen,
     TerminalView,
+    TranscriptView,
     clock_time,
     partial_row,
     printable,
     span,
 )
-from stream_server.client import FinalEvent, FinishedEvent, LagEvent, PartialEvent, SpeechStartedEvent
+from stream_server.client import (
+    FinalEvent,
+    FinishedEvent,
+    LagEvent,
+    PartialEvent,
+    SpeechStartedEvent,
+    TranscriptObject,
+    UtteranceEvent,
+)
 
 
 def final(text: str, start: float = 1.2, end: float = 3.8) -> FinalEvent:
     return FinalEvent(
         seq=1, event=1, segment=0, start=start, end=end, text=text, language=None, utterance_end=True
+    )
+
+
+def utterance(text: str) -> UtteranceEvent:
+    """Of the finals ``final`` makes."""
+    return UtteranceEvent(
+        seq=1, event=1, first_segment=0, last_segment=1, start=1.2, end=9.0, text=text, language=None
     )
 
 
@@ -165,3 +181,34 @@ def test_whether_anything_was_said_is_remembered() -> None:
     seen.show(FinishedEvent(seq=3, event=3, audio_seconds=4.0, segments=2))
     assert seen.has_text
     assert "Hello." in written.getvalue()
+
+
+def test_an_utterance_read_once_more_is_a_line_of_its_own_where_it_says_anything_else() -> None:
+    console, written = plain()
+    with LinesView(console, partials=False) as view:
+        view.show(final("Good morning."))
+        view.show(utterance("Good morning."))
+        view.show(utterance("Good\x1b morning, all."))
+    assert (
+        written.getvalue() == "[00:01.2 → 00:03.8] Good morning.\n[00:01.2 → 00:09.0] ↻ Good  morning, all.\n"
+    )
+
+
+def test_a_terminal_marks_an_utterance_read_once_more() -> None:
+    console, written = terminal()
+    with TerminalView(console) as view:
+        view.show(final("Good morning."))
+        view.show(utterance("Good morning."))
+        assert "↻" not in written.getvalue()
+        view.show(utterance("Good morning, all."))
+    assert "Good morning, all." in written.getvalue().split("↻")[1]
+
+
+def test_a_transcript_is_the_text_alone_at_the_end() -> None:
+    console, written = plain()
+    with TranscriptView(console) as view:
+        view.show(final("Good."))
+        assert written.getvalue() == ""
+        transcript = TranscriptObject(text="Good morning [bold]everybody.\nYes\x1b.", first_segment=0)
+        view.show(FinishedEvent(seq=1, event=9, audio_seconds=3.0, segments=2, transcript=transcript))
+    assert written.getvalue() == "Good morning [bold]everybody.\nYes .\n"

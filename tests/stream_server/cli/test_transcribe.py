@@ -102,6 +102,16 @@ async def test_a_beam_search_is_asked_of_the_server(pki: Pki, client: ClientPair
         assert fake.sessions[0].start["beam"] == {"size": 5, "patience": 1.0, "length_penalty": 0.5}
 
 
+async def test_second_looks_and_the_transcript_are_asked_for(
+    pki: Pki, client: ClientPair, tmp_path: Path
+) -> None:
+    async with fake_server(pki, client, one_sentence) as fake:
+        run = Run()
+        await run(fake, [talk(tmp_path)], revise=True, transcript=True, is_fast=True)
+        assert {"revise": True, "transcript": True}.items() <= fake.sessions[0].start.items()
+        assert run.out.getvalue() == ""
+
+
 async def test_a_room_gets_partials_though_the_terminal_shows_none(
     pki: Pki, client: ClientPair, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 from rich.live import Live
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from stream_server.client import (
     RoomEvent,
     RoomFinalEvent,
     RoomPartialEvent,
+    RoomUtteranceEvent,
     SourceJoinedEvent,
     SourceLeftEvent,
 )
@@ -45,6 +47,21 @@ def final(text: str, source: str = "1", speaker: str = "Anna") -> RoomFinalEvent
 
 def partial(text: str, source: str = "1") -> RoomPartialEvent:
     return RoomPartialEvent(source=source, segment=0, revision=1, start=0.0, end=1.0, text=text, stable=0)
+
+
+def utterance(text: str, *, event: int = 5) -> RoomUtteranceEvent:
+    return RoomUtteranceEvent(
+        event=event,
+        source="1",
+        speaker="Anna",
+        first_segment=0,
+        last_segment=1,
+        start=0.0,
+        end=4.0,
+        text=text,
+        language="en",
+        time=0.0,
+    )
 
 
 def lines(*events: RoomEvent) -> list[str]:
@@ -104,3 +121,25 @@ def test_a_name_that_no_room_has_is_told_at_once() -> None:
     result = CliRunner().invoke(app, ["watch", "Board 1"])
     assert result.exit_code == 2
     assert "a-z 0-9 -" in result.output
+
+
+def test_an_utterance_read_once_more_is_a_line_only_if_it_says_anything_else() -> None:
+    said = [JOINED, final("good mourning"), utterance("good mourning"), utterance("good\x1b morning")]
+    assert lines(*said) == ["Anna: good mourning", "Anna: ↻ good  morning"]
+
+
+def test_who_comes_late_sees_each_utterance_once() -> None:
+    first = structs.replace(final("good"), event=1)
+    second = structs.replace(final("mourning"), event=2, segment=1)
+    bo = structs.replace(final("yes", source="2", speaker="Bo"), event=3)
+    late = structs.replace(JOINED, first=1, last=4)
+    live = structs.replace(final("so"), event=5, segment=2)
+    told = [late, first, second, bo, utterance("good morning", event=4), live]
+    assert lines(*told[:-2]) == []
+    assert lines(*told) == ["Anna: good morning", "Bo: yes", "Anna: so"]
+
+
+def test_a_past_that_breaks_off_is_shown_when_the_reader_is_back() -> None:
+    cut = [structs.replace(JOINED, first=1, last=9), structs.replace(final("one"), event=1)]
+    back = [structs.replace(JOINED, first=2, last=2), structs.replace(final("two"), event=2, segment=1)]
+    assert lines(*cut, *back) == ["Anna: one", "Anna: two"]

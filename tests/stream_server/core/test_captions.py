@@ -8,9 +8,9 @@ from stream_server.core.captions import SegmentCaption
 from stream_server.core.words import TOKEN
 
 
-def show(*hypotheses: str) -> list[str]:
+def show(*hypotheses: str, n_held: int = 0) -> list[str]:
     """Each shown text, with a bar where its stable part ends."""
-    caption, shown = SegmentCaption(), []
+    caption, shown = SegmentCaption(n_held), []
     for hypothesis in hypotheses:
         text, stable = caption.update(hypothesis)
         shown.append(f"{text[:stable]}|{text[stable:]}")
@@ -56,6 +56,23 @@ def test_the_words_two_hypotheses_begin_with_are_stable(hypotheses: list[str], s
     assert show(*hypotheses) == shown
 
 
+@pytest.mark.parametrize(
+    ("hypotheses", "shown"),
+    [
+        (["a b c d", "a b c d"], ["|a b c d", "a b| c d"]),
+        (["a b", "a b c", "a b c d."], ["|a b", "a| b c", "a b| c d."]),
+        # Marks between words that are held back are held back, too.
+        (["a, b. c!", "a, b. c!"], ["|a, b. c!", "a,| b. c!"]),
+        # What was stable stays, though a shorter hypothesis now ends there.
+        (["a b c d", "a b c d", "a b"], ["|a b c d", "a b| c d", "a b|"]),
+        (["a", "a", "?", "?"], ["|a", "|a", "|?", "|?"]),
+        (["日本語です", "日本語です"], ["|日本語です", "日本語|です"]),
+    ],
+)
+def test_the_last_words_of_a_hypothesis_are_not_stable_by_it(hypotheses: list[str], shown: list[str]) -> None:
+    assert show(*hypotheses, n_held=2) == shown
+
+
 def test_stable_counts_code_points() -> None:
     caption = SegmentCaption()
     caption.update("😀 one")
@@ -96,11 +113,13 @@ def growing(draw: st.DrawFn) -> list[str]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(growing() | st.lists(texts, max_size=6))
-@example(["Hello", "Hello", '"Hello'])
-@example(["a.", "a.", "b.."])
-def test_what_is_stable_never_changes_never_shrinks_and_ends_at_a_token(hypotheses: list[str]) -> None:
-    caption = SegmentCaption()
+@given(growing() | st.lists(texts, max_size=6), st.integers(0, 3))
+@example(["Hello", "Hello", '"Hello'], 0)
+@example(["a.", "a.", "b.."], 0)
+def test_what_is_stable_never_changes_never_shrinks_and_ends_at_a_token(
+    hypotheses: list[str], n_held: int
+) -> None:
+    caption = SegmentCaption(n_held)
     stable_text = ""
     for hypothesis in hypotheses:
         text, stable = caption.update(hypothesis)

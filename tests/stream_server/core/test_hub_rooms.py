@@ -8,7 +8,15 @@ from driver import RESUMABLE, START, Client, HubWorld
 
 from stream_server.core.messages import Failed, Finish, Start
 from stream_server.core.room_log import RoomLimits
-from stream_server.core.room_messages import Read, RoomEvent, RoomFinal, RoomPartial, SourceJoined, SourceLeft
+from stream_server.core.room_messages import (
+    Read,
+    RoomEvent,
+    RoomFinal,
+    RoomPartial,
+    RoomUtterance,
+    SourceJoined,
+    SourceLeft,
+)
 from stream_server.core.rooms import Reader, RoomFacts, Rooms
 from stream_server.engine.fake import numbered_speech, numbers_in, silence
 from stream_server.errors import ShuttingDown
@@ -69,6 +77,22 @@ def test_partials_reach_readers_while_speech_goes_on() -> None:
     world.publish("a").speak(numbered_speech(range(40)))
     world.settle()
     assert any(isinstance(event, RoomPartial) for event in world.read(reader))
+
+
+def test_an_utterance_reaches_readers_and_who_comes_late_gets_it_after_its_finals() -> None:
+    world = RoomHubWorld()
+    early = world.join()
+    client = world.publish("a", dataclasses.replace(IN_HALL, revise=True, partials=False))
+    client.speak(numbered_speech(range(300))).speak(silence(40))
+    world.settle()
+    late = world.join()
+    for reader in (early, late):
+        events = [event for event in world.read(reader) if isinstance(event, RoomFinal | RoomUtterance)]
+        *finals, utterance = events
+        assert isinstance(utterance, RoomUtterance)
+        assert [event.number for event in events] == list(range(2, 2 + len(events)))
+        assert (utterance.first_segment, utterance.last_segment) == (0, len(finals) - 1)
+        assert numbers_in(utterance.text) == said([*finals]) == list(range(300))
 
 
 def test_rooms_and_streams_without_a_room_do_not_mix() -> None:

@@ -43,6 +43,11 @@ def final(session: str, segment: int = 0) -> DecodeJob:
     return job(session, segment, final=True)
 
 
+def look(session: str, segment: int = 1) -> DecodeJob:
+    """A second look at two segments."""
+    return replace(final(session, segment), n_segments=2)
+
+
 def queue(*jobs: DecodeJob, batch_max: int = 8, finals_max: int = 100) -> Scheduler:
     scheduler = Scheduler(batch_max, finals_max)
     for one in jobs:
@@ -244,6 +249,49 @@ def test_no_session_waits_a_round_longer_than_another_for_its_partial(
     first = list(dict.fromkeys(name for name, _ in arrivals))
     taken = [one.session for batch in batches(scheduler) for one in batch]
     assert taken == first
+
+
+def test_a_second_look_waits_while_anything_else_does() -> None:
+    a, b, c = look("a"), job("b"), final("a", 2)
+    scheduler = queue(a, b, c)
+    assert len(scheduler) == 3
+    assert batches(scheduler) == [[c], [b], [a]]
+
+
+def test_a_session_has_one_second_look_waiting_which_neither_partials_nor_finals_remove() -> None:
+    older, newer, other = look("a"), look("a", 3), look("b")
+    scheduler = queue(older, job("a", 4), newer, final("a", 4), other, batch_max=12)
+    assert batches(scheduler) == [[final("a", 4)], [newer, other]]
+
+
+def test_a_batch_of_second_looks_is_no_longer_than_one_of_segments() -> None:
+    looks = [look(name) for name in "abcdefg"]
+    assert [len(batch) for batch in batches(queue(*looks, batch_max=20))] == [3, 3, 1]
+    assert [len(batch) for batch in batches(queue(*looks[:2], batch_max=4))] == [1, 1]
+
+
+def test_a_second_look_is_never_refused() -> None:
+    one = look("a")
+    assert batches(queue(final("a"), one, finals_max=1)) == [[final("a")], [one]]
+
+
+def test_a_second_look_that_was_given_up_is_not_decoded() -> None:
+    one, other = look("a"), look("b")
+    scheduler = queue(one, other)
+    scheduler.abandon(look("b", 5))
+    scheduler.abandon(one)
+    scheduler.abandon(one)
+    assert batches(scheduler) == [[other]]
+    scheduler.submit(one)
+    scheduler.withdraw(one.session)
+    assert batches(scheduler) == []
+
+
+def test_a_restored_second_look_is_first_and_alone_unless_there_is_a_newer_one() -> None:
+    lost, outdated, newer, waiting = look("a"), look("b"), look("b", 3), look("c")
+    scheduler = queue(newer, waiting, batch_max=60)
+    scheduler.restore([lost, outdated])
+    assert batches(scheduler) == [[lost], [newer, waiting]]
 
 
 def length(one: DecodeJob) -> int:

@@ -28,7 +28,7 @@ from stream_server.core.messages import (
 )
 from stream_server.core.session import FLUSHES_MAX, State
 from stream_server.core.settings import ModelFacts, Tiers
-from stream_server.engine.fake import numbered_frame, numbered_speech, silence
+from stream_server.engine.fake import numbered_frame, numbered_speech, numbers_in, silence
 from stream_server.errors import (
     BadMessage,
     EngineFailed,
@@ -192,16 +192,15 @@ def test_partials_grow_and_tell_what_is_stable() -> None:
     assert second.text[: second.stable] == first.text
 
 
-def test_partials_are_asked_for_only_when_the_one_before_has_come_back() -> None:
+def test_a_partial_that_waits_is_never_half_a_second_older_than_what_was_heard() -> None:
     world = started()
-    for number in range(60):
+    for number in range(150):
         world.send(numbered_frame(number))
         world.score()
-    assert [job.final for job in world.jobs] == [False]
+        ages = [number + 1 - job.n_samples // 512 for job in world.jobs]
+        assert ages == ([] if number < 15 else [(number + 1) % 16])
     world.decode()
-    world.send(numbered_frame(60))
-    world.score()
-    assert len(world.jobs) == 1
+    assert [len(numbers_in(partial.text)) for partial in world.of(Partial)] == [144]
 
 
 def test_the_next_segment_has_partials_though_the_last_ones_never_came_back() -> None:
@@ -211,6 +210,21 @@ def test_the_next_segment_has_partials_though_the_last_ones_never_came_back() ->
     world.send(numbered_speech(range(40, 60)))
     world.score()
     assert [(job.segment, job.final) for job in world.jobs] == [(1, False)]
+
+
+def test_unless_asked_partials_show_only_what_is_sure_and_only_when_there_is_more_of_it() -> None:
+    world = World(dataclasses.replace(SETTINGS, held_words=2)).start(Start(AudioFormat()))
+    last = "one two three for five six"
+    said = ["one", "one two three four", "one two three four", "one two", last, last]
+    for i, text in enumerate(said):
+        world.send(numbered_speech(range(16 * i, 16 * i + 16)))
+        world.score()
+        world.decode(text=text)
+    assert [(partial.text, partial.stable) for partial in world.of(Partial)] == [
+        ("one", 3),
+        ("one two", 7),
+        ("one two three for", 17),
+    ]
 
 
 def test_each_segment_starts_its_partials_anew() -> None:

@@ -1,5 +1,6 @@
 """What holds for every session: any messages, any chunks, answers in any order, any end."""
 
+import dataclasses
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,12 +20,15 @@ from stream_server.core.messages import (
     KeepAlive,
     Lag,
     SpeechStarted,
+    Start,
+    Utterance,
 )
 from stream_server.core.session import State
 from stream_server.core.settings import SessionSettings
-from stream_server.engine.fake import numbered_speech, read_numbers, silence
+from stream_server.engine.fake import numbered_speech, numbers_in, read_numbers, silence
 from stream_server.errors import EngineFailed, IdleTimeout, ShuttingDown, StreamError
 
+LOOKING_TWICE = dataclasses.replace(START, revise=True, transcript=True, tentative=False)
 check = settings(deadline=None, max_examples=150)
 
 
@@ -156,12 +160,13 @@ class Player:
     st.booleans(),
     st.lists(st.integers(0, 9), max_size=8),
     st.sampled_from([SETTINGS, READING_ON]),
+    st.sampled_from([START, LOOKING_TWICE]),
 )
 def test_every_accepted_frame_is_in_exactly_one_final_however_the_session_ends(
-    steps: list[object], end: str, polite: bool, order: list[int], server: SessionSettings
+    steps: list[object], end: str, polite: bool, order: list[int], server: SessionSettings, start: Start
 ) -> None:
     player = Player(polite=polite, server=server)
-    world = player.world.start()
+    world = player.world.start(start)
     for step in steps:
         player.play(step)
     if len(player.accepted) % 2 and world.session.state is State.STREAMING:
@@ -174,6 +179,20 @@ def test_every_accepted_frame_is_in_exactly_one_final_however_the_session_ends(
     assert len(world.of(Flushed)) == player.n_flushes
     assert world.close_code == code
     check_complete(world.events)
+    check_looks(world)
+
+
+def check_looks(world: World) -> None:
+    """Utterances say what the finals say that they replace; so does the transcript, all in all."""
+    finals = world.of(Final)
+    for utterance in world.of(Utterance):
+        replaced = finals[utterance.first_segment : utterance.last_segment + 1]
+        assert numbers_in(utterance.text) == [n for final in replaced for n in numbers_in(final.text)]
+    for finished in world.of(Finished):
+        if finished.transcript is not None:
+            assert numbers_in(finished.transcript.text) == world.numbers
+            n_lines = len(finished.transcript.text.splitlines())
+            assert n_lines == sum(final.utterance_end for final in finals)
 
 
 def _end(player: Player, end: str) -> int:

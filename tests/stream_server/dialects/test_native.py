@@ -62,8 +62,11 @@ def meaning(message: ClientMessage | Resume) -> dict[str, object]:
         "language": message.language,
         "task": message.task.value,
         "partials": message.partials,
+        **({"tentative": True} if message.tentative else {}),
         **({"trace": True} if message.trace else {}),
         **({"words": True} if message.words else {}),
+        **({"revise": True} if message.revise else {}),
+        **({"transcript": True} if message.transcript else {}),
         **({} if message.context is None else {"context": message.context}),
         **({} if message.beam is None else {"beam": dataclasses.asdict(message.beam)}),
         **({} if message.tier is Tier.LIVE else {"tier": message.tier.value}),
@@ -85,6 +88,8 @@ def core_event(written: dict[str, Any]) -> ServerEvent:
         case kind:
             if values.get("words") is not None:
                 values["words"] = tuple(messages.Word(**word) for word in values["words"])
+            if "transcript" in values:
+                values["transcript"] = messages.Transcript(**values["transcript"])
             event: ServerEvent = getattr(messages, kind)(**values)
             return event
 
@@ -297,6 +302,9 @@ def _strategies(struct: type[msgspec.Struct]) -> dict[str, st.SearchStrategy[Any
             chosen[name] = st.just(msgspec.UNSET) | st.builds(schema.TraceObject, **hops)
         elif kind == str | msgspec.UnsetType:
             chosen[name] = st.just(msgspec.UNSET) | st.text()
+        elif kind == schema.TranscriptObject | msgspec.UnsetType:
+            transcript = st.builds(schema.TranscriptObject, text=st.text(), first_segment=st.integers(0, 9))
+            chosen[name] = st.just(msgspec.UNSET) | transcript
         elif kind == schema.EndpointingObject | None:
             chosen[name] = st.none() | st.builds(schema.EndpointingObject, preset=st.none() | st.text())
         elif kind == list[schema.WordObject] | None:

@@ -11,7 +11,7 @@ from typing import get_args
 import msgspec
 import pytest
 
-from stream_server.config import Config
+from stream_server.config import Config, EngineSection
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.messages import Finish, KeepAlive, Start
 from stream_server.core.room_messages import Read
@@ -62,7 +62,13 @@ def test_a_stale_document_is_told_and_written_anew(
 def test_every_message_field_and_error_is_in_the_document() -> None:
     streams = [*get_args(schema.ClientText), *get_args(schema.ServerText)]
     rooms = [*get_args(schema.ReaderText), *get_args(schema.RoomText)]
-    objects = (schema.EndpointingObject, schema.LimitsObject, schema.SourceObject, schema.WordObject)
+    objects = (
+        schema.EndpointingObject,
+        schema.LimitsObject,
+        schema.SourceObject,
+        schema.WordObject,
+        schema.TranscriptObject,
+    )
     for struct in (*streams, *rooms, *objects):
         for field in msgspec.structs.fields(struct):
             assert f"| `{field.name}` |" in DOCUMENT
@@ -85,7 +91,7 @@ def test_the_example_session_is_one_that_the_server_could_have() -> None:
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     durable = [event for event in events if isinstance(event, schema.DurableStruct)]
     assert [event.event for event in durable] == list(range(1, len(durable) + 1))
-    caption = SegmentCaption()
+    caption = SegmentCaption(EngineSection().held_words)
     for event in events:
         if isinstance(event, schema.PartialEvent):
             assert (event.text, event.stable) == caption.update(event.text)
