@@ -97,17 +97,20 @@ def main() -> None:
     os.sched_setaffinity(0, asked.client_cores)
     with TemporaryDirectory(prefix="stream-server-peers-") as folder:
         sent = _material(Path(folder, "samples.pcm"), Settings(asked.ramp, asked.seconds, asked.gap, "en"))
-        found = []
-        for name in wanted:
-            peer = CONTESTANTS[name]
-            python = Path(sys.executable) if peer.environment is None else pythons.get(peer.environment)
-            model = asked.model if peer.environment is None else converted
-            if python is None or model is None:
-                found.append(Found(name, peer.settings, unavailable=unavailable[peer.environment or ""]))
-                continue
-            place = Place(python, model, asked.server_cores)
-            found.append(asyncio.run(_search(name, peer, place, sent, asked)))
-    _write(found, asked)
+        found: list[Found] = []
+        try:
+            for name in wanted:
+                peer = CONTESTANTS[name]
+                python = Path(sys.executable) if peer.environment is None else pythons.get(peer.environment)
+                model = asked.model if peer.environment is None else converted
+                if python is None or model is None:
+                    found.append(Found(name, peer.settings, unavailable=unavailable[peer.environment or ""]))
+                    continue
+                place = Place(python, model, asked.server_cores)
+                found.append(asyncio.run(_search(name, peer, place, sent, asked)))
+        finally:
+            # Also what came before Ctrl-C or a mistake of ours: it took minutes.
+            _write(found, asked)
 
 
 def _arguments() -> argparse.Namespace:
