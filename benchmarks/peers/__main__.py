@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -87,6 +88,8 @@ def main() -> None:
     if missing := sorted((asked.server_cores | asked.client_cores) - os.sched_getaffinity(0)):
         raise SystemExit(f"there is no core {missing[0]} here: see --server-cores and --client-cores")
     os.environ.update(ENVIRONMENT)
+    # Ends the server under way, which has a session of its own, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = [name for name in CONTESTANTS if not asked.only or name in asked.only]
     unavailable: dict[str, str] = {}
     pythons = dict(_environments(wanted, unavailable))
@@ -108,6 +111,8 @@ def main() -> None:
                     continue
                 place = Place(python, model, asked.server_cores)
                 found.append(asyncio.run(_search(name, peer, place, sent, asked)))
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
         finally:
             # Also what came before Ctrl-C or a mistake of ours: it took minutes.
             _write(found, asked)
