@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -69,14 +70,14 @@ CONTESTANTS = {
         partial(whisperlivekit, ()),
         "whisperlivekit",
         2,
-        "0.2.26, its default policy (SimulStreaming with AlignAtt, faster-whisper's encoder), VAD on, PCM;"
-        " no TLS",
+        "0.2.26, its default policy (SimulStreaming with AlignAtt, faster-whisper's encoder), passes every"
+        " 0.5 s, VAD on, PCM; no TLS",
     ),
     "WhisperLiveKit, LocalAgreement": Contestant(
         partial(whisperlivekit, ("--backend-policy", "localagreement", "--backend", "faster-whisper")),
         "whisperlivekit",
         2,
-        "0.2.26, LocalAgreement with faster-whisper, VAD on, PCM; no TLS",
+        "0.2.26, LocalAgreement with faster-whisper, passes every 0.5 s, VAD on, PCM; no TLS",
     ),
 }
 
@@ -84,7 +85,11 @@ CONTESTANTS = {
 def main() -> None:
     """Set up, measure, show, write."""
     asked = _arguments()
+    if missing := sorted((asked.server_cores | asked.client_cores) - os.sched_getaffinity(0)):
+        raise SystemExit(f"there is no core {missing[0]} here: see --server-cores and --client-cores")
     os.environ.update(ENVIRONMENT)
+    # Ends the server under way, which has a session of its own, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     wanted = [name for name in CONTESTANTS if not asked.only or name in asked.only]
     unavailable: dict[str, str] = {}
     pythons = dict(_environments(wanted, unavailable))
@@ -95,17 +100,22 @@ def main() -> None:
     os.sched_setaffinity(0, asked.client_cores)
     with TemporaryDirectory(prefix="stream-server-peers-") as folder:
         sent = _material(Path(folder, "samples.pcm"), Settings(asked.ramp, asked.seconds, asked.gap, "en"))
-        found = []
-        for name in wanted:
-            peer = CONTESTANTS[name]
-            python = Path(sys.executable) if peer.environment is None else pythons.get(peer.environment)
-            model = asked.model if peer.environment is None else converted
-            if python is None or model is None:
-                found.append(Found(name, peer.settings, unavailable=unavailable[peer.environment or ""]))
-                continue
-            place = Place(python, model, asked.server_cores)
-            found.append(asyncio.run(_search(name, peer, place, sent, asked)))
-    _write(found, asked)
+        found: list[Found] = []
+        try:
+            for name in wanted:
+                peer = CONTESTANTS[name]
+                python = Path(sys.executable) if peer.environment is None else pythons.get(peer.environment)
+                model = asked.model if peer.environment is None else converted
+                if python is None or model is None:
+                    found.append(Found(name, peer.settings, unavailable=unavailable[peer.environment or ""]))
+                    continue
+                place = Place(python, model, asked.server_cores)
+                found.append(asyncio.run(_search(name, peer, place, sent, asked)))
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+        finally:
+            # Also what came before Ctrl-C or a mistake of ours: it took minutes.
+            _write(found, asked)
 
 
 def _arguments() -> argparse.Namespace:

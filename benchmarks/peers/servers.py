@@ -82,6 +82,8 @@ async def whisperlivekit(options: tuple[str, ...], place: Place) -> AsyncIterato
     port = free_port()
     command = [str(place.python.parent / "whisperlivekit-server"), "--host", HOST, "--port", str(port)]
     command += ["--model-path", str(place.model), "--lan", "en", "--pcm-input", "--warmup-file", WARMUP]
+    # Its means against many passes over the same audio; without it each 0.04 s of audio is worth a pass.
+    command += ["--asr-coalesce-min-s", "0.5"]
     async with _process([*command, *options], port, place) as process:
         yield Served(partial(whisperlivekit_stream, port), process.pid)
 

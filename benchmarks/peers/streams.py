@@ -7,7 +7,7 @@ not take back, and a partial, the rest of what it shows. A final here is what th
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Protocol
@@ -37,6 +37,22 @@ class Hearing(Protocol):
     def end(self) -> Iterator[Event]:
         """What the end of the stream makes final."""
         ...
+
+
+class Socket(Protocol):
+    """What of a WebSocket is needed."""
+
+    async def send(self, message: bytes | str) -> None:
+        """Send one message."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        """The messages received, until the connection is closed."""
+        ...
+
+
+End = Callable[[Any, list[float]], Awaitable[None]]
+"""Tells the server that there is no more audio; may wait for when it was last heard, the list's last."""
 
 
 class _Captions:
@@ -177,7 +193,7 @@ async def whisper_live_stream(port: int) -> AsyncIterator[Talk]:
         answer = json.loads(await asyncio.wait_for(websocket.recv(), OPEN_S))
         if answer.get("message") != "SERVER_READY":
             raise ConnectFailed(f"WhisperLive answered {answer}", code=str(answer.get("status")).lower())
-        yield partial(_talk, websocket, WhisperLiveHearing(), _end_whisper_live)
+        yield partial(talk, websocket, WhisperLiveHearing(), _end_whisper_live)
 
 
 async def _end_whisper_live(websocket: ClientConnection, heard_s: list[float]) -> None:
@@ -195,7 +211,7 @@ async def whisperlivekit_stream(port: int) -> AsyncIterator[Talk]:
     """
     async with _websocket(f"ws://127.0.0.1:{port}/asr") as websocket:
         await asyncio.wait_for(websocket.recv(), OPEN_S)  # Its configuration.
-        yield partial(_talk, websocket, WhisperLiveKitHearing(), _end_whisperlivekit)
+        yield partial(talk, websocket, WhisperLiveKitHearing(), _end_whisperlivekit)
 
 
 async def _end_whisperlivekit(websocket: ClientConnection, heard_s: list[float]) -> None:
@@ -218,9 +234,14 @@ async def _websocket(url: str) -> AsyncIterator[ClientConnection]:
         await websocket.close()
 
 
-async def _talk(
-    websocket: ClientConnection, hearing: Hearing, end: Any, chunks: AsyncIterator[bytes]
+async def talk(
+    websocket: Socket, hearing: Hearing, end: End, chunks: AsyncIterator[bytes]
 ) -> AsyncIterator[Event]:
+    """Send all chunks and the end, and yield what comes back meanwhile and until the server closes.
+
+    Raises:
+        CaptionError: The server closed the stream before its end, or said what it must not.
+    """
     heard_s = [time.monotonic()]
     n_sent = 0
 

@@ -1,5 +1,9 @@
 """The comparison with peers: what their messages mean, the search, the tokenizer's file, the table."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +17,7 @@ from benchmarks.peers.streams import (
     WhisperLiveKitHearing,
     joined_words,
     seconds,
+    talk,
 )
 from stream_server.client import CaptionError, Event, FinalEvent, PartialEvent
 from stream_server.evaluation.result import Percentiles
@@ -172,3 +177,52 @@ def test_utterances_that_only_load_leaves_without_text_are_not_carried() -> None
     runs = (run(1, 0.5, settled_s=0.5, uncaptioned=4), run(2, 0.5, settled_s=0.5, uncaptioned=5))
     found = Found("ours", "", (*runs, run(4, 0.5, settled_s=0.5, uncaptioned=6)))
     assert found.outcomes("final") == {1: True, 2: True, 4: False}
+
+
+class FakeWebSocket:
+    """A server that answers each chunk, and then what it is told to say at the end."""
+
+    def __init__(self, ending: list[dict[str, object]], closes_after: int = 99) -> None:
+        self.received: list[bytes] = []
+        self._answers: asyncio.Queue[str | None] = asyncio.Queue()
+        self._ending = ending
+        self._closes_after = closes_after
+
+    async def send(self, message: bytes | str) -> None:
+        chunk = message if isinstance(message, bytes) else message.encode()
+        self.received.append(chunk)
+        if len(self.received) > self._closes_after:
+            self._answers.put_nowait(None)
+            await asyncio.Event().wait()
+        said = " One"[: 1 + len(self.received)]
+        answers = [lines(line(said, "00.00", "01.00"))] if chunk else self._ending
+        for answer in answers:
+            self._answers.put_nowait(json.dumps(answer))
+        if not chunk:
+            self._answers.put_nowait(None)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while (answer := await self._answers.get()) is not None:
+            yield answer
+
+
+async def chunks() -> AsyncIterator[bytes]:
+    for _ in range(3):
+        yield bytes(3_200)
+
+
+async def end(websocket: FakeWebSocket, heard_s: list[float]) -> None:
+    await websocket.send(b"")
+
+
+async def test_a_talk_sends_all_audio_and_then_the_end_and_yields_what_comes_to_the_last_message() -> None:
+    websocket = FakeWebSocket([{"type": "ready_to_stop"}, lines(line(" Two", "01.00", "02.00"))])
+    events = [one async for one in talk(websocket, WhisperLiveKitHearing(), end, chunks())]
+    assert joined_words(" ".join(one.text for one in events if isinstance(one, FinalEvent))) == "One"
+    assert [len(one) for one in websocket.received] == [3_200, 3_200, 3_200, 0]
+
+
+async def test_a_stream_that_the_server_closes_before_its_end_has_ended_badly() -> None:
+    websocket = FakeWebSocket([], closes_after=1)
+    with pytest.raises(CaptionError, match="before its end"):
+        [one async for one in talk(websocket, WhisperLiveKitHearing(), end, chunks())]
