@@ -94,7 +94,7 @@ def decode(line: bytes) -> Entry:
     try:
         entry = _decoder.decode(line)
         is_time = entry.time.isoformat(timespec="milliseconds") == entry.ts
-    except (msgspec.DecodeError, ValueError) as exc:
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise LineError("the line is not an entry") from exc
     if entry.v != VERSION:
         raise LineError(f"the line is of version {entry.v}; this program reads version {VERSION}")

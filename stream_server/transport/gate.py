@@ -41,6 +41,7 @@ from stream_server.transport.responses import (
     Refusal,
     Reports,
     address_of,
+    as_list,
     bad_room_name,
     encoded_json_response,
     foreign_origin,
@@ -288,7 +289,7 @@ class Gate:
             return not_found() if page is None else shown(request, page)
         if self._reports is None:
             return not_found()
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        if (as_list(request.headers, "Sec-Fetch-Site") or "none") not in ("none", "same-origin"):
             message = "a page of another origin may not ask for the report"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         try:
