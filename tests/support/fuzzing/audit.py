@@ -46,7 +46,7 @@ audit_line = Target(
 
 
 def _feed_checkpoint(data: bytes) -> None:
-    text = data.decode("utf-8", "surrogateescape")
+    text = data.decode("utf-8", "replace")
     announced_key(text)
     for note in split_notes(text):
         checkpoint = open_note(note, _log().first_key())
