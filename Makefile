@@ -32,7 +32,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test testssl cov demo \
-  serve demo-model parity nonspeech audit-edits fuzz fuzz-again peers clean
+  serve demo-model parity nonspeech audit-edits fuzz fuzz-again floods peers clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -110,6 +110,9 @@ fuzz: $(VENV)/.fuzz ## fuzz each parser for SECONDS=60 with atheris (TARGET=poli
 
 fuzz-again: $(VENV)/.dev ## run one input that crashed again: make fuzz-again TARGET=policy INPUT=.fuzz/crashes/...
 	@PYTHONPATH=tests/support $(BIN)/python -m fuzzing.runner --target "$(TARGET)" --again "$(INPUT)"
+
+floods: $(VENV)/.dev ## flood the server in 13 ways and measure what other clients feel: minutes, on a quiet machine
+	@$(BIN)/python -m benchmarks.floods
 
 fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -43,6 +43,7 @@ from stream_server.transport.responses import (
     address_of,
     as_list,
     bad_room_name,
+    conditions,
     encoded_json_response,
     foreign_origin,
     health_response,
@@ -285,7 +286,7 @@ class Gate:
             message = "this certificate may not administer; the policy gives it no such right"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         if path == ADMIN_PATH:
-            page = None if self._pages is None else self._pages.answer_admin(path, request.headers)
+            page = None if self._pages is None else self._pages.answer_admin(path, conditions(request))
             return not_found() if page is None else shown(request, page)
         if self._reports is None:
             return not_found()

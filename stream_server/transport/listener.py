@@ -252,7 +252,7 @@ class Listener:
             sock.close()
             return
         try:
-            while not self._pace.take(time.monotonic()):
+            while not self._pace.take(time.monotonic()):  # noqa: ASYNC110  nothing happens but time
                 await asyncio.sleep(self._pace.wait_s(time.monotonic()))
         except asyncio.CancelledError:
             sock.close()

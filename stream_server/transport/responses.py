@@ -142,7 +142,7 @@ def page_response(request: Request, path: str, pages: Pages | None) -> Response 
     """A page for a browser, or None when there is none at ``path``."""
     if pages is None or request.method not in ("GET", "HEAD"):
         return None
-    page = pages.answer(path, {"If-None-Match": as_list(request.headers, "If-None-Match")})
+    page = pages.answer(path, conditions(request))
     return None if page is None else shown(request, page)
 
 
@@ -159,6 +159,11 @@ def _response(status: HTTPStatus, headers: Iterable[tuple[str, str]], body: byte
     # As websockets' own ServerConnection.respond, which takes text only.
     named = Headers([("Connection", "close"), ("Content-Length", str(len(body))), *headers])
     return Response(status.value, status.phrase, named, body)
+
+
+def conditions(request: Request) -> Mapping[str, str]:
+    """The headers of a request that decide whether a page is sent again."""
+    return {"If-None-Match": as_list(request.headers, "If-None-Match")}
 
 
 def as_list(headers: Headers, name: str) -> str:
