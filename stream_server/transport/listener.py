@@ -307,10 +307,11 @@ class Listener:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # asyncio and uvloop close a failed handshake without sending its TLS alert, so that the client could
         # not tell why. The second descriptor outlives their close and carries the alert.
+        connection = self._connection(opening.address)
         with sock.dup() as spare:
             try:
-                _, opening.connection = await asyncio.get_running_loop().connect_accepted_socket(
-                    partial(self._connection, opening.address),
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: connection,
                     sock,
                     ssl=self._context,
                     ssl_handshake_timeout=self._handshake_s,
@@ -320,7 +321,8 @@ class Listener:
                 if alert := refusal_alert(exc):
                     await _say_why(spare, alert)
                 return
-        await opening.connection.is_asked.wait()
+        opening.connection = connection
+        await connection.is_asked.wait()
 
     def _refuse(self, address: str, reason: str) -> None:
         self._metrics.handshakes_failed.labels(reason=reason).inc()

@@ -18,8 +18,8 @@ from benchmarks.flood_attacks import Attacker, Victim
 from stream_server.engine.fake import numbered_speech, numbers_in
 from stream_server.transport import connection as connections
 
-FEW = {"handshakes": 16, "handshakes_per_address": 4, "handshakes_per_second": 40}
-"""A handshake has 0.4 s before its place is wanted."""
+FEW = {"handshakes": 16, "handshakes_per_address": 4, "handshakes_per_second": 10}
+"""A handshake has 1.6 s before its place is wanted, also on a machine that does much else."""
 SPEECH = numbered_speech(range(60))
 
 
@@ -39,6 +39,8 @@ async def attacked(
     finally:
         attack.cancel()
         await asyncio.gather(attack, return_exceptions=True)
+        listener = server.app._listener
+        await server.until(lambda: not listener._openings and not listener._addresses)
 
 
 def flooder(pki: Pki) -> ClientPair:
@@ -73,11 +75,9 @@ async def test_connections_that_say_nothing_keep_nobody_out(name: str, pki: Pki,
     with live_server(pki, limits=FEW) as server:
         async with attacked(server, pki, name, n_hands=24):
             await server.until(lambda: refused(server, "too_many_handshakes") > 0)
-            for _ in range(3):
-                assert await is_served_whole(server, pki, source)
+            assert await is_served_whole(server, pki, source)
+            assert await is_served_whole(server, pki, source)
             assert len(server.app._listener._openings) <= FEW["handshakes"]
-        listener = server.app._listener
-        await server.until(lambda: not listener._openings and not listener._addresses)
 
 
 async def test_one_address_cannot_take_the_places_of_others(pki: Pki, source: ClientPair) -> None:
@@ -123,7 +123,8 @@ async def test_what_was_cut_off_leaves_no_descriptor_behind(
     pki: Pki, source: ClientPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stream_server.transport.listener.OPEN_S", 0.2)
-    with live_server(pki, limits={**FEW, "resume_s": 0}, tls={"handshake_s": 0.2}) as server:
+    limits = {**FEW, "handshakes_per_second": 100, "resume_s": 0}
+    with live_server(pki, limits=limits, tls={"handshake_s": 0.2}) as server:
         assert await is_served_whole(server, pki, source)
         before = n_descriptors()
         for name in ("silent_connects", "half_handshakes", "bad_certificate", "slow_headers", "pings"):

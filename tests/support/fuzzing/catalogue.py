@@ -8,11 +8,11 @@ MODULES = {
     **dict.fromkeys(
         ("client-message", "reader-message", "audio", "server-event", "room-event", "refusal"), "wire"
     ),
-    "http-request": "requests",
+    **dict.fromkeys(("http-request", "proxy-header"), "requests"),
     **dict.fromkeys(
         (
             *("certificate", "uri", "authority", "revocation-list", "unsigned-list", "certificate-index"),
-            *("guest-text", "guest-claims", "guest-links"),
+            *("guest-text", "guest-claims", "guest-links", "writer-token-text"),
         ),
         "credentials",
     ),

@@ -19,9 +19,12 @@ from certs.identity import Identity, IdentityError, identity_from_der, parse_uri
 from certs.live import LiveCredentials, RevocationList, TlsFiles
 from certs.tls import TlsConfigError
 from fuzzing.target import DEEP, Target, as_file, scratch
-from stream_server.core.guests import Guests, Link, NotSigned, sign_link
+from stream_server.core.guests import Guests, Link, sign_link
+from stream_server.core.networks import networks
 from stream_server.core.room_messages import Read
-from stream_server.errors import ConfigError, LinkExpired, NotAllowed
+from stream_server.core.signed import Keys, KeysInForce, NotSigned
+from stream_server.core.writer_tokens import WriterTokens
+from stream_server.errors import ConfigError, LinkExpired, NotAllowed, TokenExpired
 from stream_server.guest_links import GuestLinks
 
 _URI = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]{1,128})+")
@@ -196,8 +199,12 @@ _OVER = Link("ba9876543210", "hall", 0, 900)
 _NOW_S = 1_000.0
 
 
+def _keys() -> KeysInForce:
+    return KeysInForce(Keys(_KEY))
+
+
 def _guests() -> Guests:
-    guests = Guests(_KEY, lambda: _NOW_S)
+    guests = Guests(_keys(), lambda: _NOW_S)
     guests.set_links([_LINK, _OVER])
     return guests
 
@@ -278,7 +285,7 @@ def _feed_guest_links(data: bytes) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "links.json").write_bytes(data)
     links = GuestLinks(Path(scratch())).links()
-    guests = Guests(_KEY, lambda: _NOW_S)
+    guests = Guests(_keys(), lambda: _NOW_S)
     guests.set_links(links)
     guests.tick()
     assert msgspec.json.encode(links)
@@ -293,4 +300,33 @@ guest_links = Target(
         b'{"links": [{"id": "x"}]}',
     ],
     (b'"revoked":true', b'"expires":99999999999999999999', DEEP, b"\xff"),
+)
+
+
+def writer_tokens() -> WriterTokens:
+    """What knows the tokens of writers."""
+    return WriterTokens(_keys(), lambda: _NOW_S, lambda: "0123456789ab")
+
+
+def _feed_writer_token(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    token = writer_tokens().open(text)
+    _check_signed(text)
+    assert token.room == "hall"
+
+
+@cache
+def writer_token() -> str:
+    """A token that is good for the room ``hall``."""
+    (network,) = networks(["127.0.0.0/8"])
+    minter = identity_from_der(client_der())
+    return writer_tokens().mint(minter, room="hall", network=network, name="Anna", lifetime_s=600)[1]
+
+
+writer_token_text = Target(
+    _feed_writer_token,
+    (NotSigned, TokenExpired),
+    lambda: [writer_token().encode(), writer_token()[:-3].encode(), sign_link(_KEY, _LINK).encode()],
+    (b".", b"eyJ", b"=", b"-_"),
+    bytes_max=4_096,
 )
