@@ -20,13 +20,19 @@ MODEL ?=
 PEERS_OUT ?=
 # Non-speech that `make nonspeech` synthesises.
 HOURS ?= 10
+# What `make fuzz` runs (empty: every target), for how long each, and how many at once.
+TARGET ?=
+SECONDS ?= 60
+JOBS ?= 2
+# The file that `make fuzz-again` runs again.
+INPUT ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test testssl cov demo \
-  serve demo-model parity nonspeech audit-edits peers clean
+  serve demo-model parity nonspeech audit-edits fuzz fuzz-again floods peers clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -99,11 +105,20 @@ sealed-cost: $(VENV)/.dev ## what a sealed model of 2 GB costs beyond a plain on
 audit-edits: $(VENV)/.dev ## edit the audit log in 10,000 ways and see each one found: minutes
 	@STREAM_SERVER_AUDIT_EDITS=10000 $(BIN)/python -m pytest tests/stream_server/records/test_verify.py
 
+fuzz: $(VENV)/.fuzz ## fuzz each parser for SECONDS=60 with atheris (TARGET=policy for one): minutes
+	@PYTHONPATH=tests/support $(BIN)/python -m fuzzing.runner $(TARGET:%=--target %) --seconds $(SECONDS) --jobs $(JOBS)
+
+fuzz-again: $(VENV)/.dev ## run one input that crashed again: make fuzz-again TARGET=policy INPUT=.fuzz/crashes/...
+	@PYTHONPATH=tests/support $(BIN)/python -m fuzzing.runner --target "$(TARGET)" --again "$(INPUT)"
+
+floods: $(VENV)/.dev ## flood the server in 13 ways and measure what other clients feel: minutes, on a quiet machine
+	@$(BIN)/python -m benchmarks.floods
+
 fmt: $(VENV)/.dev ## format the code
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 clean: ## remove what the commands made, certificates of the demo included
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
+	rm -rf $(VENV) .demo .fuzz .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
 	  benchmarks/.faster-whisper benchmarks/peers/.environments benchmarks/peers/.models client_js/node_modules \
 	  tests/browser/screenshots
 
@@ -126,6 +141,11 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.base
 	@echo "==> installing what tests and checks need"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "==> installing atheris"
+	@$(PIP) install -q -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 client_js/node_modules/.installed: client_js/package.json client_js/package-lock.json

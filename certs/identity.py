@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -28,6 +29,16 @@ _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Percent-encoding is not in the pattern on purpose: one name must have one spelling.
 _URI = re.compile(rf"spiffe://(?P<domain>{_TRUST_DOMAIN.pattern})(?P<path>(?:/{_SEGMENT.pattern})+)")
+
+UNREADABLE = (
+    ValueError,
+    TypeError,  # a subject's part in a type that is not for it
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What cryptography raises of a damaged certificate or CRL; of some parts only when they are asked for."""
 
 _Extension = TypeVar("_Extension", bound=x509.ExtensionType)
 
@@ -168,7 +179,8 @@ def identity_from_der(der: bytes, trust_domain: str | None = DEFAULT_TRUST_DOMAI
         certificate = x509.load_der_x509_certificate(der)
         extensions = certificate.extensions
         subject = [attribute.value for attribute in certificate.subject]
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        issuer = certificate.issuer.public_bytes()
+    except UNREADABLE as error:
         message = "the client certificate cannot be read; issue a new one"
         raise IdentityError(message, "unreadable_certificate") from error
     _check_printable(subject)
@@ -188,7 +200,7 @@ def identity_from_der(der: bytes, trust_domain: str | None = DEFAULT_TRUST_DOMAI
         path=path,
         serial=certificate.serial_number,
         fingerprint=certificate.fingerprint(hashes.SHA256()),
-        issuer=certificate.issuer.public_bytes(),
+        issuer=issuer,
         not_after=certificate.not_valid_after_utc,
     )
 

@@ -133,7 +133,7 @@ def decode(text: str) -> Index:
             crl=_crl_from_json(document["crl"]),
             entries=tuple(_entry_from_json(entry) for entry in document["certificates"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CorruptIndex("not an index of issued certificates") from error
 
 

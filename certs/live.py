@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from certs.identity import Identity
+from certs.identity import UNREADABLE, Identity
 from certs.tls import TlsConfigError, crl_expiry, server_context, try_handshake
 
 
@@ -36,16 +36,22 @@ class RevocationList:
 
     Args:
         path: PEM; checked by ``server_context`` before.
+
+    Raises:
+        TlsConfigError: What ``server_context`` does not look at is damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        crl = x509.load_pem_x509_crl(path.read_bytes())
-        self._issuer = crl.issuer.public_bytes()
-        self._serials = frozenset(entry.serial_number for entry in crl)
+        try:
+            crl = x509.load_pem_x509_crl(path.read_bytes())
+            self._issuer = crl.issuer.public_bytes()
+            self._serials = frozenset(entry.serial_number for entry in crl)
+            self.number = _number(crl)
+            """Rises with each list of an authority; None in lists that have none."""
+        except UNREADABLE as error:
+            raise TlsConfigError(f"{path} is a damaged revocation list; put a good copy there") from error
         self.expires = crl_expiry(path)
         """UTC-aware; from then on TLS refuses every client."""
-        self.number = _number(crl)
-        """Rises with each list of an authority; None in lists that have none."""
 
     def __len__(self) -> int:
         return len(self._serials)

@@ -16,6 +16,7 @@ from typing import cast
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes
 
+from certs.identity import UNREADABLE
 from certs.refusal import explain_refusal, refusal_reason
 from certs.store import COMMAND, utc_now
 
@@ -92,10 +93,13 @@ def server_context(
     context = guest_context(cert, key, now=now)
     _check_in_force(authority, client_ca, now, f"make a new one with `{COMMAND} init --force`")
     _check_crl(crl, authority, now)
-    context.load_verify_locations(cafile=client_ca)
     context.verify_mode = ssl.CERT_REQUIRED
-    # cafile, because cadata takes no CRL (python/cpython#149679).
-    context.load_verify_locations(cafile=crl)
+    for path in (client_ca, crl):
+        try:
+            # cafile, because cadata takes no CRL (python/cpython#149679).
+            context.load_verify_locations(cafile=path)
+        except ssl.SSLError as error:
+            raise TlsConfigError(f"{path} cannot be used ({error.reason}); put a good copy there") from error
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
@@ -205,12 +209,18 @@ def _check_crl(path: Path, authority: x509.Certificate, now: datetime) -> None:
             f"{path} is dated {crl.last_update_utc:%Y-%m-%d %H:%M} UTC, in the future, so every client would"
             " be refused; check the clocks of this machine and of the authority's"
         )
-    # An authority has a key that can sign; cryptography's type also covers keys that cannot.
-    key = cast(CertificateIssuerPublicKeyTypes, authority.public_key())
-    if crl.issuer != authority.subject or not crl.is_signature_valid(key):
+    if crl.issuer != authority.subject or not _has_signed(authority, crl):
         raise TlsConfigError(
             f"{path} was not signed by the authority of these clients, so all would be refused; {advice}"
         )
+
+
+def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:
+    try:
+        # An authority has a key that can sign; cryptography's type also covers keys that cannot.
+        return crl.is_signature_valid(cast(CertificateIssuerPublicKeyTypes, authority.public_key()))
+    except UNREADABLE:
+        return False
 
 
 def _check_in_force(certificate: x509.Certificate, path: Path, now: datetime, advice: str) -> None:
@@ -250,16 +260,21 @@ def _only_certificate(path: Path) -> x509.Certificate:
 
 def _certificates(path: Path, advice: str) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(_read(path, "certificate", advice))
-    except ValueError as error:
+        certificates = x509.load_pem_x509_certificates(_read(path, "certificate", advice))
+        for certificate in certificates:
+            _ = certificate.subject, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        return certificates
+    except UNREADABLE as error:
         raise TlsConfigError(f"{path} is not a certificate in PEM form; {advice}") from error
 
 
 def _crl(path: Path) -> x509.CertificateRevocationList:
     advice = f"write it with `{COMMAND} crl`; without it every client would be refused"
     try:
-        return x509.load_pem_x509_crl(_read(path, "revocation list", advice))
-    except ValueError as error:
+        crl = x509.load_pem_x509_crl(_read(path, "revocation list", advice))
+        _ = crl.issuer, crl.last_update_utc, crl.next_update_utc
+        return crl
+    except UNREADABLE as error:
         raise TlsConfigError(f"{path} is not a revocation list (CRL) in PEM form; {advice}") from error
 
 

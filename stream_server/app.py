@@ -227,6 +227,7 @@ class App:
             self._audit,
             handshakes_max=self._config.limits.handshakes,
             handshakes_per_address=self._config.limits.handshakes_per_address,
+            handshakes_per_s=self._config.limits.handshakes_per_second,
             handshake_s=self._config.tls.handshake_s,
             networks=networks(self._config.server.networks),
             proxies=networks(self._config.server.proxy_from),

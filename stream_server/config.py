@@ -106,9 +106,11 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connects_per_minute: int = 10
     """By one identity."""
     handshakes: int = 64
-    """TLS handshakes under way at once."""
+    """Connections at once that have not sent their request; for one more, the oldest is cut off."""
     handshakes_per_address: int = 16
     """The same for one address, so that none can keep all others out."""
+    handshakes_per_second: int = 200
+    """Begun at most, after a burst of ``handshakes``; each takes about a millisecond of the streams' core."""
     idle_s: float = 30.0
     ahead_s: float = 10.0
     """Audio ahead of decoding before the socket is left unread."""
@@ -134,7 +136,7 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check the ranges."""
         counts = (
             "sessions sessions_per_identity connects_per_minute handshakes handshakes_per_address"
-            " unread_events waiting_finals resumes_per_minute detached"
+            " handshakes_per_second unread_events waiting_finals resumes_per_minute detached"
         )
         for name in counts.split():
             _range(name, getattr(self, name), 1, 1_000_000)
@@ -210,6 +212,7 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handshakes: int = 64
     """TLS handshakes under way at once."""
     handshakes_per_address: int = 16
+    handshakes_per_second: int = 200
     networks: tuple[str, ...] = ()
     """As ``server.networks``, for this listener."""
     proxy_from: tuple[str, ...] = ()
@@ -220,7 +223,7 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _range("port", self.port, 0, 65_535)
         counts = (
             "readers readers_per_address writers writers_per_address connects_per_minute tokens_per_minute"
-            " handshakes handshakes_per_address"
+            " handshakes handshakes_per_address handshakes_per_second"
         )
         for name in counts.split():
             _range(name, getattr(self, name), 1, 1_000_000)

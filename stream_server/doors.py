@@ -187,6 +187,7 @@ class GuestDoor:
             self._auditor,
             handshakes_max=guest.handshakes,
             handshakes_per_address=guest.handshakes_per_address,
+            handshakes_per_s=guest.handshakes_per_second,
             handshake_s=self._config.tls.handshake_s,
             networks=networks(guest.networks),
             proxies=networks(guest.proxy_from),

@@ -142,7 +142,7 @@ class GuestLinks:
             return []
         try:
             return msgspec.json.decode(_read(self._list_file), type=_LinksFile).links
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise ConfigError(
                 f"{self._list_file} is damaged ({exc}); put back a copy, or delete it, and all links are void"
             ) from exc

@@ -53,14 +53,17 @@ class Recording:
             ``pcm_s16le``, channels interleaved.
 
         Raises:
-            RecordingError: The file breaks off or is damaged.
+            RecordingError: The file breaks off, is damaged, or holds samples that are no numbers.
         """
         resampler = self._resampler()
         try:
             with soundfile.SoundFile(self.path) as file:
                 size = max(1, round(block_s * self.file_rate_hz))
                 for block in file.blocks(size, dtype="float32", always_2d=True):
-                    yield _to_int16(self._convert(block, resampler, last=False))
+                    if not np.isfinite(block).all():
+                        raise RecordingError(f"{self.path}: the recording has samples that are no numbers")
+                    # Beyond full scale nothing is gained, and sums of huge numbers are infinite.
+                    yield _to_int16(self._convert(block.clip(-1, 1), resampler, last=False))
         except (soundfile.LibsndfileError, OSError) as exc:
             raise RecordingError(
                 f"{self.path}: the recording is damaged and cannot be read to its end"

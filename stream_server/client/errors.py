@@ -1,6 +1,7 @@
 """What a client can meet, as sentences for a person: no connection, or a stream that ended badly."""
 
 import os
+import re
 import socket
 import ssl
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from stream_server.errors import StreamServerError
 
 ABNORMAL_CLOSURE = 1006
 """RFC 6455 section 7.4.1: what a missing close frame is reported as."""
+_RETRY_AFTER = re.compile(r"[0-9]{1,5}")
 
 
 class ClientError(StreamServerError):
@@ -119,8 +121,9 @@ def _reason(exc: OSError) -> str:
 
 def _http_refusal(exc: InvalidStatus) -> ConnectFailed:
     response = exc.response
-    retry_after = response.headers.get("Retry-After")
-    return refusal("refused the stream", response.status_code, retry_after, bytes(response.body or b""))
+    retry_after = response.headers.get_all("Retry-After")
+    only = retry_after[0] if len(retry_after) == 1 else None
+    return refusal("refused the stream", response.status_code, only, bytes(response.body or b""))
 
 
 def refusal(what: str, status: int, retry_after: str | None, content: bytes) -> ConnectFailed:
@@ -135,7 +138,7 @@ def refusal(what: str, status: int, retry_after: str | None, content: bytes) -> 
     retry_after_s = _seconds(retry_after)
     try:
         body = msgspec.json.decode(content, type=_RefusalBody)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # Something between us and the server, or no stream-server at all: the status is all we know.
         body = None
     message = f"the server {what}: {body.message if body else f'HTTP {status}'}"
@@ -147,7 +150,8 @@ def refusal(what: str, status: int, retry_after: str | None, content: bytes) -> 
 
 def _seconds(header: str | None) -> float | None:
     """Read ``Retry-After`` in its form of a number; the form of a date is not used by our server."""
-    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+    found = _RETRY_AFTER.fullmatch(header or "")
+    return None if found is None else float(found[0])
 
 
 def explain_close(exc: ConnectionClosed) -> CaptionError:

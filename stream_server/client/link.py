@@ -58,7 +58,7 @@ class Link:
         try:
             envelope = _envelope_decoder.decode(data)
             event = _decoder.decode(data) if envelope.type in _KNOWN_TYPES else None
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, RecursionError) as exc:
             raise broken(f"a message that is no event of captions.v1: {exc}") from exc
         if envelope.seq != self._seq + 1:
             raise broken(f"event {envelope.seq} came after event {self._seq}, so captions may be missing")

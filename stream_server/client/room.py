@@ -204,7 +204,7 @@ def _decode(data: str | bytes) -> schema.RoomText | None:
     try:
         kind = _type_decoder.decode(data).type
         return _decoder.decode(data) if kind in _KNOWN_TYPES else None
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, RecursionError) as exc:
         raise CaptionError("protocol", f"the server sent what is no event of captions.v1: {exc}") from exc
 
 

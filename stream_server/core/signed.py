@@ -109,7 +109,7 @@ def verify(keys: Keys, text: str, kind: type[_Kind], audience: str) -> tuple[_Ki
     try:
         retired_s = _retirement_of_signer(keys, from_base64(signature), f"{header}.{payload}".encode())
         claims = msgspec.json.decode(from_base64(payload), type=kind)
-    except (InvalidSignature, ValueError, msgspec.DecodeError) as exc:
+    except (InvalidSignature, ValueError, RecursionError, msgspec.DecodeError) as exc:
         raise NotSigned(problem) from exc
     if claims.aud != audience:
         raise NotSigned(problem)

@@ -207,7 +207,7 @@ def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
         trust.check(text.manifest, text.signature, text.path)
     try:
         return msgspec.json.decode(text.manifest, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ModelError(f"{text.path} is not a model manifest: {exc}") from exc
 
 

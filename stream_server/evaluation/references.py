@@ -112,7 +112,7 @@ def parse_manifest(data: bytes, path: Path) -> References:
     try:
         listed = msgspec.json.decode(data, type=_Listed)
         raw = msgspec.json.decode(data, type=_Raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ManifestError(f"{path}: not a list of recordings: {exc}") from exc
     if listed.recordings is None and listed.dialogue is None:
         raise ManifestError(f"{path}: not a list of recordings: it has neither `recordings` nor `dialogue`")

@@ -75,8 +75,10 @@ def _unpickle(path: Path) -> Any:  # anything may be in a pickle
             f"{path} holds more than weights, which could be code, and is not opened; "
             "OpenAI's checkpoints hold none: fetch the original again"
         ) from exc
-    except (RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError) as exc:
-        # What torch and pickle raise of a damaged archive, or of one of another kind.
+    except OSError:
+        raise
+    except Exception as exc:
+        # A damaged pickle may raise anything, as pickle's documentation says.
         raise ModelError(
             f"{path} is cut short, damaged, or a zip file of another kind; copy it again and compare sizes"
         ) from exc

@@ -4,10 +4,13 @@ The names are those of ``WhisperForConditionalGeneration`` in transformers.
 """
 
 import re
+from typing import TypeVar
 
 import msgspec
 
 from stream_server.engine.manifest import Dimensions
+
+Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
 class Config(msgspec.Struct, frozen=True):
@@ -40,7 +43,7 @@ def parse_config(text: bytes) -> Config:
     Raises:
         ValueError: It is not JSON, lacks a field, or describes what Whisper's modules do not compute.
     """
-    config = msgspec.json.decode(text, type=Config)
+    config = _decode(text, Config)
     if config.model_type != "whisper":
         raise ValueError(f"model_type is {config.model_type}, not whisper")
     if config.scale_embedding:
@@ -56,7 +59,14 @@ def parse_generation_config(text: bytes) -> GenerationConfig:
     Raises:
         ValueError: It is not JSON, or its alignment heads are not pairs of numbers.
     """
-    return msgspec.json.decode(text, type=GenerationConfig)
+    return _decode(text, GenerationConfig)
+
+
+def _decode(text: bytes, kind: type[Struct]) -> Struct:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
 
 
 def dimensions_of(config: Config) -> Dimensions:

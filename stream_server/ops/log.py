@@ -9,9 +9,13 @@ import json
 import logging
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 _FIELDS = "stream_server_fields"
+REPEATS_S = 60.0
+REPEATS_MAX = 30
+"""Lines of one kind of warning in ``REPEATS_S``."""
 
 
 def fields(**values: object) -> dict[str, object]:
@@ -49,6 +53,38 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class RepeatFilter(logging.Filter):
+    """Lets a flood of one kind of warning become some lines a minute.
+
+    A kind is event and reason. The first line of a minute says how many were left out in the one before. The
+    audit log counts refusals by address, and metrics count all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kinds: dict[tuple[str, object], _Kind] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to write it."""
+        if record.levelno < logging.WARNING:
+            return True
+        told: dict[str, object] = getattr(record, _FIELDS, {})
+        kind = self._kinds.setdefault((record.msg, told.get("reason")), _Kind(record.created))
+        if record.created - kind.since_s >= REPEATS_S:
+            suppressed = max(0, kind.n_lines - REPEATS_MAX)
+            kind.since_s, kind.n_lines = record.created, 0
+            if suppressed:
+                setattr(record, _FIELDS, {**told, "suppressed": suppressed})
+        kind.n_lines += 1
+        return kind.n_lines <= REPEATS_MAX
+
+
+@dataclass(slots=True)
+class _Kind:
+    since_s: float
+    n_lines: int = 0
+
+
 def _printable(text: str) -> str:
     """Escape what would start a line or command a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -62,6 +98,7 @@ def set_up_logging(level: str, style: str) -> None:
         style: ``json`` or ``text``.
     """
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RepeatFilter())
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Its info lines repeat ours, its debug lines hold what clients say.

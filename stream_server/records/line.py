@@ -93,8 +93,9 @@ def decode(line: bytes) -> Entry:
         raise LineError(f"the line is longer than {LINE_BYTES_MAX} bytes")
     try:
         entry = _decoder.decode(line)
-        is_time = entry.time.isoformat(timespec="milliseconds") == entry.ts
-    except (msgspec.DecodeError, ValueError) as exc:
+        # A time without its zone is taken for this machine's, and so is spelled in another way.
+        is_time = entry.time.astimezone(UTC).isoformat(timespec="milliseconds") == entry.ts
+    except (msgspec.DecodeError, ValueError, RecursionError) as exc:
         raise LineError("the line is not an entry") from exc
     if entry.v != VERSION:
         raise LineError(f"the line is of version {entry.v}; this program reads version {VERSION}")

@@ -15,7 +15,6 @@ somebody who takes over the machine today cannot sign a different yesterday.
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass
@@ -146,7 +145,7 @@ def _base64(data: bytes) -> str:
 def _unbase64(text: str) -> bytes:
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one; text that is not ASCII raises another
         raise NoteError("a checkpoint holds what is not base64") from None
     if _base64(data) != text:
         raise NoteError("a checkpoint holds base64 in a second spelling")

@@ -108,7 +108,7 @@ class SealedFile:
         try:
             self.public = msgspec.json.decode(self._public_bytes, type=Public)
             self.slots = msgspec.json.decode(self._slots_bytes, type=list[Slot])
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise self._damaged() from None
         sizes = [entry.size for entry in self.public.files]
         if not 1 <= len(sizes) <= FILES_MAX or min(sizes) < 1 or not 1 <= len(self.slots) <= SLOTS_MAX:

@@ -171,7 +171,7 @@ def _is_p256_or_ed25519(key: _PublicKey) -> bool:
 def _decode(content: bytes, place: Path) -> Signature:
     try:
         return msgspec.json.decode(content, type=Signature)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ModelError(f"{place}: its signature cannot be read; copy the model again") from exc
 
 

@@ -11,11 +11,15 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CTRL_OPCODES, Frame
+from websockets.protocol import Event
 
 from certs.identity import Identity
+from stream_server.core.frame_budget import FrameBudget
 from stream_server.core.hops import Budget, budget_of
 from stream_server.core.hub import TAKEN_OVER, Hub
 from stream_server.core.messages import (
@@ -44,6 +48,8 @@ _log = logging.getLogger(__name__)
 
 PING_S = 20.0
 """Between pings, and how long each may stay unanswered: a dead peer is gone after 40 s."""
+GIVEN_UP_S = 0.5
+"""For the last words to a client that was cut off for its frames."""
 DISMISS_S = 5.0
 """How long a client that does not read gets to take its error."""
 TAKEN_OVER_REASON = "the session was resumed over another connection"
@@ -52,12 +58,62 @@ LEAVING = frozenset({1000, 1001})
 library has given up a connection, not the user a stream."""
 
 
-class StreamConnection(AddressedConnection):
-    """A connection whose keepalive knows back-pressure.
+SLICE_BYTES = 4_096
+"""What is parsed before frames are counted: one read may hold 40,000 of them."""
+TOO_MANY_FRAMES = "too_many_frames"
+TOO_MANY_FRAMES_REASON = "too many small frames or pings; send audio in larger pieces"
 
-    websockets counts a ping as unanswered although the answer lies unread in a socket that we chose
-    not to read; that would close a healthy client whose only fault is that decoding is behind.
+
+class StreamConnection(AddressedConnection):
+    """A connection that counts frames, and whose keepalive knows back-pressure.
+
+    websockets answers every ping, and hands on every frame, as fast as they come; a single client would keep
+    the event loop from all others. And it counts a ping as unanswered although the answer lies unread in a
+    socket that we chose not to read; that would close a healthy client whose only fault is that decoding is
+    behind.
+
+    Args:
+        arguments: Of ``ServerConnection``.
+        refused: Told of a connection that has sent too many frames.
+        options: Of ``ServerConnection``.
     """
+
+    def __init__(
+        self, *arguments: Any, refused: Callable[[ServerConnection], None], **options: Any
+    ) -> None:  # whatever websockets takes
+        super().__init__(*arguments, **options)
+        self._refused = refused
+        self._budget = FrameBudget()
+        self._is_given_up = False
+        self.is_asked = asyncio.Event()
+        """Set once the HTTP request has come, or will not."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and stop where the frames become too many."""
+        for start in range(0, len(data), SLICE_BYTES):
+            if self._is_given_up:
+                return
+            super().data_received(data[start : start + SLICE_BYTES])
+
+    def process_event(self, event: Event) -> None:
+        """Count a frame before anything is done with it."""
+        if self._is_given_up:
+            return
+        if isinstance(event, Frame) and not self._budget.take(
+            len(event.data), time.monotonic(), is_control=event.opcode in CTRL_OPCODES
+        ):
+            self._give_up()
+            return
+        super().process_event(event)
+
+    def _give_up(self) -> None:
+        """Say why, read nothing more, and cut the connection once that can have arrived."""
+        self._is_given_up = True
+        self._refused(self)
+        self.protocol.fail(NotAllowed.close_code, TOO_MANY_FRAMES_REASON)
+        self.send_data()
+        self.transport.pause_reading()
+        self.loop.call_later(GIVEN_UP_S, self.transport.abort)
 
     async def keepalive(self) -> None:
         """Ping at intervals; close when nothing comes back although we were listening."""

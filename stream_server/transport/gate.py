@@ -41,7 +41,9 @@ from stream_server.transport.responses import (
     Refusal,
     Reports,
     address_of,
+    as_list,
     bad_room_name,
+    conditions,
     encoded_json_response,
     foreign_origin,
     health_response,
@@ -291,11 +293,11 @@ class Gate:
             message = "this certificate may not administer; the policy gives it no such right"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         if path == ADMIN_PATH:
-            page = None if self._pages is None else self._pages.answer_admin(path, request.headers)
+            page = None if self._pages is None else self._pages.answer_admin(path, conditions(request))
             return not_found() if page is None else shown(request, page)
         if self._reports is None:
             return not_found()
-        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        if (as_list(request.headers, "Sec-Fetch-Site") or "none") not in ("none", "same-origin"):
             message = "a page of another origin may not ask for the report"
             return Refusal(HTTPStatus.FORBIDDEN, "not_allowed", message)
         try:

@@ -11,6 +11,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -23,15 +24,16 @@ from websockets.typing import Subprotocol
 
 from certs.tls import refusal_alert, refusal_reason
 from stream_server.core.audit import Auditor
+from stream_server.core.bucket import Bucket
 from stream_server.core.networks import Network, contains, limited_by
 from stream_server.dialects import schema
 from stream_server.errors import AuditUnavailable, ConfigError
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.transport.audit_events import handshake_refused
-from stream_server.transport.connection import PING_S, StreamConnection
+from stream_server.transport.connection import PING_S, TOO_MANY_FRAMES, StreamConnection
 from stream_server.transport.proxy_header import ProxyHeaderError, read_source
-from stream_server.transport.responses import Admitted, Doorkeeper, Recorded, Refusal, refuse
+from stream_server.transport.responses import Admitted, Doorkeeper, Recorded, Refusal, address_of, refuse
 from stream_server.transport.tls import SwappableContext
 
 _log = logging.getLogger(__name__)
@@ -82,6 +84,18 @@ def bind(host: str, port: int, section: str = "server", port_key: str = "port") 
     return sockets
 
 
+@dataclass(slots=True)
+class _Opening:
+    """A connection whose request has not come."""
+
+    sock: socket.socket | None
+    """Until TLS has begun."""
+    address: str
+    counted_as: str
+    connection: StreamConnection | None = None
+    """Once TLS has let it through."""
+
+
 async def _say_why(sock: socket.socket, alert: bytes) -> None:
     """Send a TLS alert, and let the client read it before the socket is closed.
 
@@ -109,8 +123,11 @@ class Listener:
         gate: Decides about each request, and says what serves it.
         metrics: What is counted in.
         auditor: Where it is written who was turned away by TLS, and who was admitted.
-        handshakes_max: TLS handshakes under way at once; more are cut off.
-        handshakes_per_address: The same for one address.
+        handshakes_max: Connections at once that have not sent their request, in TLS or after it; for one more
+            the oldest is cut off.
+        handshakes_per_address: The same for one address, of which one more is refused.
+        handshakes_per_s: How many are begun, after a burst of ``handshakes_max``; others wait in the kernel's
+            queue, so that those who are in keep the processor.
         handshake_s: How long one may take.
         networks: Who may connect; others are cut off before TLS. Empty is everybody.
         proxies: Whose connections begin with a header that tells the client's address, see
@@ -127,6 +144,7 @@ class Listener:
         *,
         handshakes_max: int,
         handshakes_per_address: int,
+        handshakes_per_s: float,
         handshake_s: float,
         networks: tuple[Network, ...] = (),
         proxies: tuple[Network, ...] = (),
@@ -138,15 +156,17 @@ class Listener:
         self._auditor = auditor
         self._handshakes_max = handshakes_max
         self._handshakes_per_address = handshakes_per_address
+        self._pace = Bucket(handshakes_max, handshakes_per_s)
         self._handshake_s = handshake_s
         self._networks = networks
         self._proxies = proxies
         self._accepting: list[asyncio.Task[None]] = []
         self._introductions: set[asyncio.Task[None]] = set()
         """Connections of proxies whose header has not come."""
-        self._handshakes: set[asyncio.Task[None]] = set()
+        self._openings: dict[asyncio.Task[None], _Opening] = {}
+        """Connections whose request has not come, the oldest first."""
         self._addresses: Counter[str] = Counter()
-        """Handshakes under way from each address, or network of one client."""
+        """The same, counted for each address, or network of one client."""
         self._admitted: dict[ServerConnection, Admitted] = {}
         self.handler_tasks: set[asyncio.Task[None]] = set()
         """Connections being served. websockets' connection adds its task here itself."""
@@ -168,7 +188,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting; connections go on."""
-        stopping = [*self._accepting, *self._introductions, *self._handshakes]
+        stopping = [*self._accepting, *self._introductions, *self._openings]
         self._accepting = []
         for task in stopping:
             task.cancel()
@@ -201,7 +221,7 @@ class Listener:
             if self._proxies and contains(self._proxies, address[0]):
                 self._introduce(accepted, address[0])
             else:
-                self._begin(accepted, address[0])
+                await self._begin(accepted, address[0])
 
     def _introduce(self, sock: socket.socket, proxy: str) -> None:
         """Let a proxy tell for whom its connection is, before anything else."""
@@ -223,19 +243,30 @@ class Listener:
             sock.close()
             raise
         else:
-            self._begin(sock, source or proxy)
+            await self._begin(sock, source or proxy)
 
-    def _begin(self, sock: socket.socket, address: str) -> None:
-        """Begin TLS with a client, unless its address is refused."""
+    async def _begin(self, sock: socket.socket, address: str) -> None:
+        """Begin TLS with a client when its turn has come, unless its address is refused."""
         if (reason := self._refusal_of(address)) is not None:
             self._refuse(address, reason)
             sock.close()
             return
-        counted_as = limited_by(address)
-        self._addresses[counted_as] += 1
-        task = asyncio.create_task(self._secure(sock, address))
-        self._handshakes.add(task)
-        task.add_done_callback(partial(self._forget_handshake, counted_as))
+        try:
+            while not self._pace.take(time.monotonic()):  # noqa: ASYNC110  nothing happens but time
+                await asyncio.sleep(self._pace.wait_s(time.monotonic()))
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        if len(self._openings) >= self._handshakes_max:
+            self._evict_oldest()
+        self._open(sock, address)
+
+    def _open(self, sock: socket.socket, address: str) -> None:
+        opening = _Opening(sock, address, limited_by(address))
+        self._addresses[opening.counted_as] += 1
+        task = asyncio.create_task(self._secure(opening))
+        self._openings[task] = opening
+        task.add_done_callback(partial(self._end_opening, opening))
 
     def _refusal_of(self, address: str) -> str | None:
         """Why no handshake may begin with an address, or None if one may."""
@@ -243,31 +274,55 @@ class Listener:
             return "address_not_allowed"
         if self._addresses[limited_by(address)] >= self._handshakes_per_address:
             return "too_many_handshakes_of_address"
-        return "too_many_handshakes" if len(self._handshakes) >= self._handshakes_max else None
+        return None
 
-    def _forget_handshake(self, counted_as: str, task: asyncio.Task[None]) -> None:
-        self._handshakes.discard(task)
-        self._addresses[counted_as] -= 1
-        if not self._addresses[counted_as]:
-            del self._addresses[counted_as]
+    def _evict_oldest(self) -> None:
+        """Make room for one who comes."""
+        # A client that means it is through in milliseconds, and so is hardly ever the oldest; whoever holds
+        # places without a word is. To refuse the newest would let a few connects a second keep all out.
+        task, opening = next(iter(self._openings.items()))
+        self._forget(task)
+        task.cancel()
+        if opening.connection is not None:
+            opening.connection.transport.abort()
+        self._refuse(opening.address, "too_many_handshakes")
 
-    async def _secure(self, sock: socket.socket, address: str) -> None:
-        """TLS for one socket; on success the connection has a task of its own."""
+    def _end_opening(self, opening: "_Opening", task: asyncio.Task[None]) -> None:
+        if opening.sock is not None:  # the task was cancelled before it began
+            opening.sock.close()
+        self._forget(task)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        opening = self._openings.pop(task, None)
+        if opening is None:
+            return
+        self._addresses[opening.counted_as] -= 1
+        if not self._addresses[opening.counted_as]:
+            del self._addresses[opening.counted_as]
+
+    async def _secure(self, opening: "_Opening") -> None:
+        """TLS for one socket, and the wait for its request; what TLS lets through has a task of its own."""
+        sock, opening.sock = opening.sock, None
+        assert sock is not None, "it begins once"
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # asyncio and uvloop close a failed handshake without sending its TLS alert, so that the client could
         # not tell why. The second descriptor outlives their close and carries the alert.
+        connection = self._connection(opening.address)
         with sock.dup() as spare:
             try:
                 await asyncio.get_running_loop().connect_accepted_socket(
-                    partial(self._connection, address),
+                    lambda: connection,
                     sock,
                     ssl=self._context,
                     ssl_handshake_timeout=self._handshake_s,
                 )
             except (OSError, EOFError) as exc:  # ssl.SSLError is an OSError
-                self._refuse(address, refusal_reason(exc))
+                self._refuse(opening.address, refusal_reason(exc))
                 if alert := refusal_alert(exc):
                     await _say_why(spare, alert)
+                return
+        opening.connection = connection
+        await connection.is_asked.wait()
 
     def _refuse(self, address: str, reason: str) -> None:
         self._metrics.handshakes_failed.labels(reason=reason).inc()
@@ -286,11 +341,18 @@ class Listener:
             close_timeout=CLOSE_S,
             max_queue=QUEUE_MAX,
             write_limit=WRITE_LIMIT_BYTES,
+            refused=self._refuse_frames,
         )
         connection.client_address = address
         return connection
 
-    async def handler(self, connection: ServerConnection) -> None:
+    def _refuse_frames(self, connection: ServerConnection) -> None:
+        self._metrics.refused.labels(reason=TOO_MANY_FRAMES).inc()
+        _log.warning(
+            "connection_refused", extra=fields(reason=TOO_MANY_FRAMES, address=address_of(connection))
+        )
+
+    async def handler(self, connection: StreamConnection) -> None:
         """Serve one connection from the HTTP request on; started by websockets."""
         try:
             async with asyncio.timeout(OPEN_S):
@@ -304,6 +366,7 @@ class Listener:
         except Exception:
             _log.exception("connection_failed")
         finally:
+            connection.is_asked.set()
             admitted = self._admitted.pop(connection, None)
             if admitted is not None:
                 admitted.release()
@@ -313,6 +376,8 @@ class Listener:
             self.handler_tasks.discard(task)
 
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        assert isinstance(connection, StreamConnection)
+        connection.is_asked.set()
         decision = self._gate.respond(connection, request, time.monotonic())
         if isinstance(decision, Response):
             return decision

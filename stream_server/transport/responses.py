@@ -142,7 +142,7 @@ def page_response(request: Request, path: str, pages: Pages | None) -> Response 
     """A page for a browser, or None when there is none at ``path``."""
     if pages is None or request.method not in ("GET", "HEAD"):
         return None
-    page = pages.answer(path, request.headers)
+    page = pages.answer(path, conditions(request))
     return None if page is None else shown(request, page)
 
 
@@ -159,6 +159,16 @@ def _response(status: HTTPStatus, headers: Iterable[tuple[str, str]], body: byte
     # As websockets' own ServerConnection.respond, which takes text only.
     named = Headers([("Connection", "close"), ("Content-Length", str(len(body))), *headers])
     return Response(status.value, status.phrase, named, body)
+
+
+def conditions(request: Request) -> Mapping[str, str]:
+    """The headers of a request that decide whether a page is sent again."""
+    return {"If-None-Match": as_list(request.headers, "If-None-Match")}
+
+
+def as_list(headers: Headers, name: str) -> str:
+    """What every line of this name says, as the one list that they are (RFC 9110, 5.3)."""
+    return ", ".join(headers.get_all(name))
 
 
 def too_many(refused: Refused) -> Refusal:
@@ -253,7 +263,7 @@ def not_an_upgrade(request: Request, path: str, origins: frozenset[str] = frozen
         path: Without its query.
         origins: Other origins whose pages may ask.
     """
-    if request.method != "GET" or "websocket" not in request.headers.get("Upgrade", "").lower():
+    if request.method != "GET" or "websocket" not in as_list(request.headers, "Upgrade").lower():
         message = f"{path} takes WebSocket connections only"
         return Refusal(HTTPStatus.UPGRADE_REQUIRED, "upgrade_required", message)
     if problem := foreign_origin(request, origins):

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_server.ops.log import JsonFormatter, TextFormatter, fields, set_up_logging
+from stream_server.ops.log import (
+    REPEATS_MAX,
+    JsonFormatter,
+    RepeatFilter,
+    TextFormatter,
+    fields,
+    set_up_logging,
+)
 
 
 def record(message: str, *args: object, **values: object) -> logging.LogRecord:
@@ -100,3 +107,36 @@ def test_what_clients_say_is_not_logged_by_websockets_even_at_debug(root_logger:
     set_up_logging("debug", "json")
     assert not logging.getLogger("websockets.server").isEnabledFor(logging.INFO)
     assert logging.getLogger("stream_server").isEnabledFor(logging.DEBUG)
+
+
+def warned(
+    event: str, created_s: float, *, level: int = logging.WARNING, **told: object
+) -> logging.LogRecord:
+    """A record as a call site makes it."""
+    record = logging.LogRecord("test", level, "file", 1, event, None, None)
+    record.created = created_s
+    vars(record).update(fields(**told))
+    return record
+
+
+def test_a_flood_of_one_kind_becomes_some_lines_a_minute_and_says_how_many_were_left_out() -> None:
+    repeats = RepeatFilter()
+    first = [repeats.filter(warned("refused", i / 1_000, reason="reset")) for i in range(1_000)]
+    assert sum(first) == REPEATS_MAX
+    assert all(first[:REPEATS_MAX])
+    again = warned("refused", 61.0, reason="reset", address="10.0.0.7")
+    assert repeats.filter(again)
+    line = json.loads(JsonFormatter().format(again))
+    assert (line["suppressed"], line["address"]) == (1_000 - REPEATS_MAX, "10.0.0.7")
+    later = warned("refused", 122.0, reason="reset")
+    assert repeats.filter(later)
+    assert "suppressed" not in json.loads(JsonFormatter().format(later))
+
+
+def test_other_kinds_are_written_during_a_flood_and_so_is_all_that_is_no_warning() -> None:
+    repeats = RepeatFilter()
+    for i in range(100):
+        repeats.filter(warned("refused", i / 1_000, reason="reset"))
+    assert repeats.filter(warned("refused", 0.2, reason="expired"))
+    assert repeats.filter(warned("session_failed", 0.2, level=logging.ERROR))
+    assert all(repeats.filter(warned("session_opened", 0.2, level=logging.INFO)) for _ in range(100))
