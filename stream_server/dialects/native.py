@@ -295,7 +295,7 @@ def _utterance(event: Utterance, seq: int, number: int) -> schema.UtteranceEvent
         text=event.text,
         language=event.language,
         words=_words(event.words),
-        model=_given(event.model),
+        model=given(event.model),
     )
 
 
