@@ -94,7 +94,9 @@ def serve(
         prepare_state(state)
         code = _run(settings, state, reread)
     except (ConfigError, ModelError) as exc:
-        errors.print(f"[red]error:[/] {exc}", markup=True)
+        errors.print("error:", style="red", end=" ")
+        # Not as markup: a message that names a [section] would lose it.
+        errors.print(str(exc), markup=False)
         raise typer.Exit(1) from exc
     raise typer.Exit(code)
 
