@@ -313,6 +313,7 @@ async def attacking(name: str, victim: Victim) -> AsyncIterator[asyncio.subproce
         *(sys.executable, "-m", "benchmarks.floods", *arguments),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # uvloop's complaints of being thrown out
     )
     assert process.stdout is not None
     try:
@@ -382,7 +383,6 @@ async def run(server: Server, store: Store, options: argparse.Namespace) -> tupl
     url = f"wss://localhost:{server.port}/v1/stream"
     tls = [_context(store, Role.SOURCE, f"speaker-{i}") for i in range(options.clients)]
     newcomer = _context(store, Role.ADMIN, "newcomer")
-    flooder = store.issue_client(Role.SOURCE, "flooder")
     with tempfile.TemporaryDirectory() as folder:
         foreign = Store(Path(folder))
         foreign.init()
@@ -399,6 +399,8 @@ async def run(server: Server, store: Store, options: argparse.Namespace) -> tupl
             print(HEAD)
             for name in options.attack or HANDS:
                 for spread in (False, True):
+                    # Another one each time, or the connects of the attack before would keep it out.
+                    flooder = store.issue_client(Role.SOURCE, f"flooder-{name}-{int(spread)}")
                     good, bad = (flooder.cert, flooder.key), (stranger.cert, stranger.key)
                     victim = Victim(server.port, store.ca_cert, good, bad, spread)
                     rows.append(await measure(server, felt, name, victim, options.seconds))
