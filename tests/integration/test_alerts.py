@@ -78,7 +78,7 @@ async def test_who_has_read_the_alert_and_stays_is_cut_off(
     monkeypatch.setattr(listener, "LINGER_S", 0.01)
     stranger.send(b"GET / HTTP/1.1\r\n")
     assert stranger.alert() == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-    await server.until(lambda: not server.app._listener._handshakes)
+    await server.until(lambda: not server.app._listener._openings)
     with pytest.raises(OSError, match=r"reset|Broken pipe"):
         flood(stranger.sock)
 

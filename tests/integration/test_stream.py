@@ -5,13 +5,18 @@ import asyncio
 from live_server import FINISH, PAUSE, START, LiveServer, WireClient, pieces, wire
 from pki import ClientPair, Pki
 
+from stream_server.core.frame_budget import SMALL_BYTES
 from stream_server.engine.fake import numbered_speech, numbers_in
+
+SMALL_FRAMES = 3_999
+"""So many may come at once, and the message of the start is one."""
 
 
 async def speak(client: WireClient, audio: bytes, size: int = 3200) -> list[int]:
-    """Stream audio in chunks and return the numbers of all finals."""
+    """Stream audio in chunks, as many as may be small, and return the numbers of all finals."""
     await client.send(START)
-    for piece in pieces(audio, size):
+    n_small = SMALL_FRAMES * size if size < SMALL_BYTES else 0
+    for piece in [*pieces(audio[:n_small], size), *pieces(audio[n_small:], max(size, SMALL_BYTES))]:
         await client.send(piece)
     await client.send(FINISH)
     await client.rest()
@@ -36,11 +41,11 @@ async def test_a_stream_gives_every_frame_exactly_once_and_closes_with_1000(
 async def test_chunk_borders_do_not_matter(server: LiveServer, pki: Pki, source: ClientPair) -> None:
     audio = numbered_speech(range(40)).tobytes() + PAUSE + numbered_speech(range(40, 60)).tobytes()
     texts = []
-    for size in (7, 1024, 65_536):
+    for size in (1, 7, 1024, 65_536):
         async with wire(server.url, pki, source) as client:
             assert await speak(client, audio, size) == list(range(60))
             texts.append([(final["start"], final["end"], final["text"]) for final in client.of("final")])
-    assert texts[0] == texts[1] == texts[2]
+    assert texts == [texts[0]] * 4
 
 
 async def test_flush_finalises_what_was_sent_before_it(
