@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
+from typing import Any
 
 import models
 import numpy as np
@@ -93,7 +94,7 @@ def sum_of(tallies: Iterable[Tally]) -> Tally:
 
 def pairwise_rows(
     random: np.random.Generator, factors: dict[str, tuple[object, ...]]
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Values of all factors, without end; every pair of values comes before the first repeats begin."""
     while True:
         open_pairs = {
@@ -115,21 +116,21 @@ def pairwise_rows(
                 yield rows[best]
 
 
-def options_of(row: dict[str, object], *, multilingual: bool) -> DecodeOptions:
+def options_of(row: dict[str, Any], *, multilingual: bool) -> DecodeOptions:
     """Options without the draft, which needs whisper's answer."""
     language, task = (row["language"], row["task"]) if multilingual else (None, "transcribe")
     return DecodeOptions(
-        language=language,  # type: ignore[arg-type]
+        language=language,
         task=str(task),
-        tokens_max=row["tokens_max"],  # type: ignore[arg-type]
-        prompt=prompt_of(row["prompt"]),  # type: ignore[arg-type]
+        tokens_max=row["tokens_max"],
+        prompt=prompt_of(row["prompt"]),
         timestamps=bool(row["timestamps"]),
-        initial_timestamp_s_max=row["initial_timestamp_s_max"],  # type: ignore[arg-type]
-        beam=row["beam"],  # type: ignore[arg-type]
+        initial_timestamp_s_max=row["initial_timestamp_s_max"],
+        beam=row["beam"],
     )
 
 
-def with_drafts(case: Case, rows: Sequence[dict[str, object]]) -> Case:
+def with_drafts(case: Case, rows: Sequence[dict[str, Any]]) -> Case:
     """The same with a draft in each row whose factor asks for one."""
     options = []
     for row, asked, said in zip(rows, case.options, case.expected, strict=True):

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import uvloop
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from certs.identity import Role
 from certs.store import Store
@@ -159,7 +160,7 @@ async def _join_deaf(stack: AsyncExitStack, url: str, tls: ssl.SSLContext) -> Cl
 @asynccontextmanager
 async def _connected(url: str, tls: ssl.SSLContext, **options: Any) -> AsyncIterator[ClientConnection]:
     options = {"compression": None, "proxy": None, "ping_interval": None, "close_timeout": 1, **options}
-    async with connect(url, ssl=tls, subprotocols=["captions.v1"], **options) as socket:  # type: ignore[list-item]
+    async with connect(url, ssl=tls, subprotocols=[Subprotocol("captions.v1")], **options) as socket:
         yield socket
 
 
