@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from stream_server.cli.recorded import command_log, recorded
+from stream_server.cli.server_options import ConfigOption, StateOption
 from stream_server.config import audit_folders, find_config, load_config, state_dir
 from stream_server.core.audit import AuditAction
 from stream_server.core.signed import OVERLAP_S
@@ -49,17 +50,8 @@ def rotate(
             "--void", help="tokens only: all links and tokens given so far open nothing any more, at once."
         ),
     ] = False,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml."),
-    ] = None,
-    state_dir_option: Annotated[
-        Path | None,
-        typer.Option(
-            "--state-dir",
-            help="Folder of the server; else $STREAM_SERVER_STATE, else ~/.local/share/stream-server.",
-        ),
-    ] = None,
+    config: ConfigOption = None,
+    state_dir_option: StateOption = None,
 ) -> None:
     """Make a new key sign from now on; the old one's private half is erased.
 

@@ -3,7 +3,6 @@
 import re
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_server.cli.recorded import recorded
+from stream_server.cli.server_options import ConfigOption, StateOption
 from stream_server.config import Config, find_config, load_config, state_dir
 from stream_server.core.audit import AuditAction
 from stream_server.core.guests import Link, sign_link
@@ -34,17 +34,8 @@ def link(
         str | None,
         typer.Option(metavar="ID", help="End a link; who reads by it is cut off.", show_default=False),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml."),
-    ] = None,
-    state_dir_option: Annotated[
-        Path | None,
-        typer.Option(
-            "--state-dir",
-            help="Folder of the server; else $STREAM_SERVER_STATE, else ~/.local/share/stream-server.",
-        ),
-    ] = None,
+    config: ConfigOption = None,
+    state_dir_option: StateOption = None,
 ) -> None:
     """Make a link by which guests, without a certificate, read one room.
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from certs.identity import IdentityError, parse_uri
+from stream_server.cli.server_options import ConfigOption, StateOption
 from stream_server.config import Config, find_config, load_config, state_dir
 from stream_server.core.networks import contains, networks
 from stream_server.core.policy import NO_RULE, Denial, Policy, Right, Rule
@@ -23,18 +24,6 @@ DENIED = 1
 UNUSABLE = 2
 
 app = typer.Typer(no_args_is_help=True)
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml."),
-]
-StateOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        help="Folder of the server; else $STREAM_SERVER_STATE, else ~/.local/share/stream-server.",
-    ),
-]
 
 
 class Action(Enum):

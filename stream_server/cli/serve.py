@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from stream_server.cli.server_options import ConfigOption
 from stream_server.config import Config, find_config, load_config, prepare_state, state_dir
 from stream_server.errors import ConfigError, ModelError
 from stream_server.ops.log import set_up_logging
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
 
 
 def serve(
-    config: Annotated[
-        Path | None,
-        typer.Option(help="TOML file; else ./stream-server.toml, else /etc/stream-server/config.toml."),
-    ] = None,
+    config: ConfigOption = None,
     state_dir_option: Annotated[
         Path | None,
         typer.Option(
