@@ -23,6 +23,7 @@ from .config import TrainConfig
 from .dataset import Dataset, phone_inventory
 from .losses import compute
 from .model import Trainee
+from .optimiser import Optimiser
 from .progress import bar
 
 _RATES = ("clean", "noise_10db", "telephone", "festival")
@@ -81,10 +82,7 @@ class Trainer:
         self._model = Trainee(config.shape, self._vocabulary, len(phones)).to(device)
         if config.fused and device.type == "cpu" and shutil.which("g++"):
             self._model.compile_encoder()
-        self._optimiser = torch.optim.AdamW(
-            self._model.parameters(), lr=config.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay,
-            fused=True,
-        )  # fmt: skip
+        self._optimiser = Optimiser(self._model, config.weight_decay)
         self.step, self._trained_s = 0, 0.0
         if saved:
             self._restore(saved)
@@ -130,15 +128,12 @@ class Trainer:
         self._saved_at_s = time.monotonic()
 
     def _learn(self, batch: Batch) -> None:
-        rate = self._config.rate_at(self.step)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
         with torch.autocast(self._device.type, torch.bfloat16):
             parts = compute(self._model, batch, self._config.stage_at(self.step))
-        self._optimiser.zero_grad(set_to_none=True)
+        self._model.zero_grad(set_to_none=True)
         parts["total"].backward()  # type: ignore[no-untyped-call]  # torch declares it so
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
-        self._optimiser.step()
+        self._optimiser.step(self._config.rate_at(self.step))
         self._follow()
         for name in _PARTS:
             self._sums[name] += parts[name].item()
