@@ -103,7 +103,7 @@ class TrainConfig:
     warmup_steps: int = 300
     hold_steps: int = 1_500
     decay_from: float = math.inf
-    decay_steps: int = 3_000
+    decay_steps: int = 5_000
     weight_decay: float = 0.01
     average: float = 0.998
     evaluate_every: int = 500
