@@ -7,11 +7,11 @@ from stream_server.config import Config
 from stream_server.errors import ConfigError
 
 STATE_VARIABLE = "STREAM_SERVER_STATE"
-STATE_FOLDERS = ("certs", "models", "audit", "history", "guests")
+STATE_FOLDERS = ("certs", "models", "audit", "guests")
 
 
 def state_dir(option: Path | None) -> Path:
-    """Where certificates, models, audit and history live: the option, the variable, or the user's own."""
+    """Where certificates, models, audit log and links lie: the option, the variable, or the user's folder."""
     if option is not None:
         return option
     named = os.environ.get(STATE_VARIABLE)

@@ -23,7 +23,7 @@ def test_the_state_folder_is_made_with_its_parts_for_the_owner_only(tmp_path: Pa
     prepare_state(tmp_path / "state")
     prepare_state(tmp_path / "state")
     made = sorted(path.name for path in (tmp_path / "state").iterdir())
-    assert made == ["audit", "certs", "guests", "history", "models"]
+    assert made == ["audit", "certs", "guests", "models"]
     assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "state").iterdir())
 
 
