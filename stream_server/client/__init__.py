@@ -9,7 +9,7 @@
             if isinstance(event, FinalEvent):
                 show(event.start, event.end, event.text)
 
-The events are the structs of the protocol's schema, ``stream_server.dialects.schema``.
+The events are the structs of the protocol's schema, ``stream_server.dialects.schema`` and ``room_schema``.
 """
 
 from stream_server.client.append_only import AppendOnly
@@ -20,21 +20,23 @@ from stream_server.client.revisions import Revisions, revised
 from stream_server.client.room import Gap, RoomEvent, RoomReader
 from stream_server.client.stream import CaptionStream, Event, connect, transcribe
 from stream_server.client.tokens import MintedToken, TokenSource, mint_token
+from stream_server.dialects.room_schema import (
+    JoinedEvent,
+    RoomFinalEvent,
+    RoomPartialEvent,
+    RoomUtteranceEvent,
+    SourceJoinedEvent,
+    SourceLeftEvent,
+)
 from stream_server.dialects.schema import (
     BeamObject,
     EndpointingObject,
     FinalEvent,
     FinishedEvent,
     FlushedEvent,
-    JoinedEvent,
     LagEvent,
     LimitsObject,
     PartialEvent,
-    RoomFinalEvent,
-    RoomPartialEvent,
-    RoomUtteranceEvent,
-    SourceJoinedEvent,
-    SourceLeftEvent,
     SpeechStartedEvent,
     StartedEvent,
     TranscriptObject,
