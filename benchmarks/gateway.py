@@ -36,7 +36,7 @@ from stream_server.cli.demo_certs import client_files, ensure_certs
 from stream_server.cli.machine import cpu_name
 from stream_server.client import CaptionStream, FinalEvent, Pace, connect, transcribe
 from stream_server.client.latency import percentile
-from stream_server.config import load_config
+from stream_server.config_file import load_config
 from stream_server.engine.fake import ranges_text, tag_frames
 from stream_server.engine.threads import set_torch_threads
 from stream_server.load.stream_audio import make_noise

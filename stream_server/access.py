@@ -13,7 +13,7 @@ from pathlib import Path
 
 from certs.live import FileWatch, LiveCredentials, TlsFiles
 from certs.tls import TlsConfigError, guest_context
-from stream_server.config import Config, audit_folders
+from stream_server.config import Config
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.networks import contains
 from stream_server.core.policy import PolicyInForce
@@ -25,6 +25,7 @@ from stream_server.policy_file import load_policy
 from stream_server.records.audit_log import AuditLog, utc_now
 from stream_server.records.second_place import SecondPlace
 from stream_server.records.writer import AuditError, AuditSettings
+from stream_server.state_folder import audit_folders
 from stream_server.transport.audit_events import connection_cut
 from stream_server.transport.presence import Objection, Presence, Present
 from stream_server.transport.tls import SwappableContext

@@ -22,7 +22,7 @@ import uvloop
 from certs.live import TlsFiles
 from stream_server import __version__
 from stream_server.access import Access, open_audit
-from stream_server.config import Config, TlsSection, audit_folders
+from stream_server.config import Config, TlsSection
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeResult
@@ -46,6 +46,7 @@ from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.policy_file import policy_in_force, watched_path
 from stream_server.records.report_desk import ReportDesk
+from stream_server.state_folder import audit_folders
 from stream_server.transport.inherited import Door, check_doors, take_inherited
 from stream_server.transport.ledger import SessionLedger
 from stream_server.transport.listener import Listener, bind

@@ -1,56 +1,23 @@
-"""Configuration: one TOML file and the command line's flags into frozen structs, read once at start.
+"""Everything that can be configured: frozen structs, one for each section, which check what they are given.
 
-The file is ``--config FILE``, else ``./stream-server.toml``, else ``/etc/stream-server/config.toml``,
-else nothing: every key has a default. Flags win over the file. Every error names the file and the key.
+Every key has a default. How a file and the command line's flags become these is ``config_file``'s business.
 """
 
 import dataclasses
-import os
 import re
-import tomllib
-from collections.abc import Mapping
-from ipaddress import ip_network
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from stream_server.errors import ConfigError
+from stream_server.config_checks import (
+    check_choice,
+    check_counts,
+    check_networks,
+    check_origins,
+    check_place,
+    check_proxies,
+    check_range,
+)
 from vad.config import PRESETS, SegmenterConfig
-
-CONFIG_PATHS = (Path("stream-server.toml"), Path("/etc/stream-server/config.toml"))
-STATE_VARIABLE = "STREAM_SERVER_STATE"
-_IS_TOKEN = re.compile(r"(hv[sbr]|[sbr])\.[A-Za-z0-9_-]{20,}$")
-_IS_KEY = re.compile(r"AGE-SECRET-KEY-|[0-9a-fA-F]{64}$")
-STATE_FOLDERS = ("certs", "models", "audit", "history", "guests")
-
-
-def _range(name: str, value: float, low: float, high: float) -> None:
-    # Written so that NaN, which compares false with everything, is refused too.
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be between {low:g} and {high:g}, not {value}")
-
-
-def _check_networks(name: str, texts: tuple[str, ...]) -> None:
-    for text in texts:
-        try:
-            ip_network(text)
-        except ValueError as exc:
-            raise ValueError(f"{name} must be networks such as 10.1.0.0/16 or fd00::/8: {exc}") from exc
-
-
-def _check_proxies(texts: tuple[str, ...]) -> None:
-    _check_networks("proxy_from", texts)
-    if any(ip_network(text).prefixlen == 0 for text in texts):
-        raise ValueError("proxy_from must name the proxies: who is in it may claim to come from any address")
-
-
-def _check_origins(texts: tuple[str, ...]) -> None:
-    for text in texts:
-        # As browsers write it: small letters, nothing after host and port. "null" is what every sandboxed
-        # page says, so it names nobody.
-        if not re.fullmatch(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", text):
-            raise ValueError(f"origins must be such as https://intranet.example:8000, not {text!r}")
 
 
 class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,12 +41,12 @@ class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _range("port", self.port, 0, 65_535)
-        _range("ops_port", self.ops_port, 0, 65_535)
-        _range("drain_s", self.drain_s, 0, 3_600)
-        _check_networks("networks", self.networks)
-        _check_proxies(self.proxy_from)
-        _check_origins(self.origins)
+        check_range("port", self.port, 0, 65_535)
+        check_range("ops_port", self.ops_port, 0, 65_535)
+        check_range("drain_s", self.drain_s, 0, 3_600)
+        check_networks("networks", self.networks)
+        check_proxies(self.proxy_from)
+        check_origins(self.origins)
 
 
 class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +62,7 @@ class TlsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _range("handshake_s", self.handshake_s, 0.1, 60)
+        check_range("handshake_s", self.handshake_s, 0.1, 60)
 
 
 class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,20 +101,19 @@ class LimitsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        counts = (
+        check_counts(
+            self,
             "sessions sessions_per_identity connects_per_minute handshakes handshakes_per_address"
-            " handshakes_per_second unread_events waiting_finals resumes_per_minute detached"
+            " handshakes_per_second unread_events waiting_finals resumes_per_minute detached",
         )
-        for name in counts.split():
-            _range(name, getattr(self, name), 1, 1_000_000)
-        _range("resume_s", self.resume_s, 0, 3_600)
+        check_range("resume_s", self.resume_s, 0, 3_600)
         # What a slow reader may leave unread must still be there when it comes back.
-        _range("replay_events", self.replay_events, self.unread_events, 1_000_000)
-        _range("beam_size", self.beam_size, 1, 16)
-        _range("idle_s", self.idle_s, 1, 86_400)
+        check_range("replay_events", self.replay_events, self.unread_events, 1_000_000)
+        check_range("beam_size", self.beam_size, 1, 16)
+        check_range("idle_s", self.idle_s, 1, 86_400)
         # A closed segment of 5 s and an open one must fit, or a stream would stop for good.
-        _range("ahead_s", self.ahead_s, 10, 600)
-        _range("unread_s", self.unread_s, 0.1, 600)
+        check_range("ahead_s", self.ahead_s, 10, 600)
+        check_range("unread_s", self.unread_s, 0.1, 600)
 
 
 class RoomsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -173,14 +139,14 @@ class RoomsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        counts = "rooms sources_per_room readers_per_room readers readers_per_identity connects_per_minute"
-        for name in counts.split():
-            _range(name, getattr(self, name), 1, 1_000_000)
-        _range("history_events", self.history_events, 16, 1_000_000)
+        check_counts(
+            self, "rooms sources_per_room readers_per_room readers readers_per_identity connects_per_minute"
+        )
+        check_range("history_events", self.history_events, 16, 1_000_000)
         # The largest event, a final of a few kilobytes, must fit with some others.
-        _range("history_bytes", self.history_bytes, 65_536, 1_073_741_824)
-        _range("history_s", self.history_s, 60, 86_400)
-        _range("grace_s", self.grace_s, 0, 86_400)
+        check_range("history_bytes", self.history_bytes, 65_536, 1_073_741_824)
+        check_range("history_s", self.history_s, 60, 86_400)
+        check_range("grace_s", self.grace_s, 0, 86_400)
 
 
 class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -220,16 +186,15 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _range("port", self.port, 0, 65_535)
-        counts = (
+        check_range("port", self.port, 0, 65_535)
+        check_counts(
+            self,
             "readers readers_per_address writers writers_per_address connects_per_minute tokens_per_minute"
-            " handshakes handshakes_per_address handshakes_per_second"
+            " handshakes handshakes_per_address handshakes_per_second",
         )
-        for name in counts.split():
-            _range(name, getattr(self, name), 1, 1_000_000)
-        _range("stream_s", self.stream_s, 60, 86_400)
-        _check_networks("networks", self.networks)
-        _check_proxies(self.proxy_from)
+        check_range("stream_s", self.stream_s, 60, 86_400)
+        check_networks("networks", self.networks)
+        check_proxies(self.proxy_from)
         if self.url is not None and not self.url.startswith("https://"):
             raise ValueError("url must begin with https://")
 
@@ -289,23 +254,22 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError("device must be auto, cpu or cuda")
+        check_choice("device", self.device, ("auto", "cpu", "cuda"))
         if self.model is not None and self.tiers.live is not None:
             raise ValueError("model is the short form of tiers.live; give one of them")
-        _range("threads", self.threads, 0, 1_024)
-        _range("batch", self.batch, 1, 512)
-        _range("partial_ms", self.partial_ms, 128, 5_000)
-        _range("held_words", self.held_words, 0, 10)
-        _range("load_s", self.load_s, 1, 86_400)
-        _range("hang_s", self.hang_s, 0.1, 86_400)
-        _range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)
-        _range("retire_s", self.retire_s, 0, 604_800)
-        _range("overload_wait_s", self.overload_wait_s, 0.1, 600)
-        _range("overload_s", self.overload_s, 1, 3_600)
-        _range("recovery_s", self.recovery_s, 1, 86_400)
-        _range("restarts", self.restarts, 0, 1_000)
-        _range("restarts_within_s", self.restarts_within_s, 1, 86_400)
+        check_range("threads", self.threads, 0, 1_024)
+        check_range("batch", self.batch, 1, 512)
+        check_range("partial_ms", self.partial_ms, 128, 5_000)
+        check_range("held_words", self.held_words, 0, 10)
+        check_range("load_s", self.load_s, 1, 86_400)
+        check_range("hang_s", self.hang_s, 0.1, 86_400)
+        check_range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)
+        check_range("retire_s", self.retire_s, 0, 604_800)
+        check_range("overload_wait_s", self.overload_wait_s, 0.1, 600)
+        check_range("overload_s", self.overload_s, 1, 3_600)
+        check_range("recovery_s", self.recovery_s, 1, 86_400)
+        check_range("restarts", self.restarts, 0, 1_000)
+        check_range("restarts_within_s", self.restarts_within_s, 1, 86_400)
 
 
 class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -352,8 +316,8 @@ class AuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _range("keep_days", self.keep_days, 0, 36_500)
-        _range("file_mib", self.file_mib, 1, 1_024)
+        check_range("keep_days", self.keep_days, 0, 36_500)
+        check_range("file_mib", self.file_mib, 1, 1_024)
 
 
 class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -365,10 +329,8 @@ class LogSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the choices."""
-        if self.level not in ("debug", "info", "warning", "error"):
-            raise ValueError("level must be debug, info, warning or error")
-        if self.format not in ("json", "text"):
-            raise ValueError("format must be json or text")
+        check_choice("level", self.level, ("debug", "info", "warning", "error"))
+        check_choice("format", self.format, ("json", "text"))
 
 
 class PolicySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -394,8 +356,7 @@ class ModelsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check what belongs together."""
         if self.require_signature and not self.trusted_keys:
             raise ValueError("require_signature needs trusted_keys, the files with the signers' public keys")
-        if self.key is not None and _IS_KEY.match(self.key):
-            raise ValueError("key must be a file, env:NAME or credential:NAME, not the key itself")
+        check_place("key", self.key)
 
 
 class VaultSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -415,11 +376,10 @@ class VaultSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        _range("timeout_s", self.timeout_s, 0.1, 120)
+        check_range("timeout_s", self.timeout_s, 0.1, 120)
         if self.address is not None and not re.match(r"https?://[^/@]+/?$|unix:///", self.address):
             raise ValueError("address must be https://HOST:PORT, or unix:///PATH")
-        if self.token is not None and _IS_TOKEN.match(self.token):
-            raise ValueError("token must be a file, env:NAME or credential:NAME, not the token itself")
+        check_place("token", self.token)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -440,96 +400,3 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policy: PolicySection = PolicySection()
     models: ModelsSection = ModelsSection()
     vault: VaultSection = VaultSection()
-
-
-def state_dir(option: Path | None) -> Path:
-    """Where certificates, models, audit and history live: the option, the variable, or the user's own."""
-    if option is not None:
-        return option
-    named = os.environ.get(STATE_VARIABLE)
-    return Path(named) if named else Path.home() / ".local" / "share" / "stream-server"
-
-
-def audit_folders(config: Config, state: Path) -> tuple[Path, Path | None]:
-    """Where the audit log lies, and the second place of its checkpoints, if there is one."""
-    section = config.audit
-    folder = Path(section.folder) if section.folder else state / "audit"
-    return folder, Path(section.checkpoint_folder) if section.checkpoint_folder else None
-
-
-def prepare_state(state: Path) -> None:
-    """Make the state folder and what lies in it, readable by the owner only.
-
-    Raises:
-        ConfigError: A folder cannot be made.
-    """
-    for name in STATE_FOLDERS:
-        try:
-            (state / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as exc:
-            raise ConfigError(f"{state / name} cannot be made: {exc.strerror}; set --state-dir") from exc
-
-
-def find_config(option: Path | None) -> Path | None:
-    """The configuration file to read: the option, or the first of ``CONFIG_PATHS`` that exists."""
-    if option is not None:
-        return option
-    return next((path for path in CONFIG_PATHS if path.is_file()), None)
-
-
-def load_config(path: Path | None, flags: Mapping[str, Mapping[str, object]]) -> Config:
-    """Read the file and lay the flags over it.
-
-    Args:
-        path: TOML file; None for defaults only.
-        flags: Section → key → value; None values are flags not given.
-
-    Raises:
-        ConfigError: The file cannot be read, or a key or value is not allowed; names file and key.
-    """
-    values = _read_toml(path) if path is not None else {}
-    config = _convert(values, str(path))
-    given = {section: _given(keys) for section, keys in flags.items() if _given(keys)}
-    if not given:
-        return config
-    for section, keys in given.items():
-        values[section] = {**values.get(section, {}), **keys}
-    return _convert(values, "the command line")
-
-
-def _given(keys: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in keys.items() if value is not None}
-
-
-def _convert(values: dict[str, Any], source: str) -> Config:  # TOML is any value until it is converted
-    try:
-        return msgspec.convert(values, Config)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"{source}: {_explain(str(exc))}") from exc
-
-
-def _read_toml(path: Path) -> dict[str, Any]:  # TOML is any value until it is converted
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read: {exc.strerror}") from exc
-    except (ValueError, RecursionError) as exc:
-        # ValueError: not TOML, not UTF-8, or a number with more digits than Python reads.
-        raise ConfigError(f"{path} is not TOML: {exc}") from exc
-
-
-def _explain(problem: str) -> str:
-    """Turn ``Object contains unknown field `x` - at `$.limits` `` into words that name the key."""
-    what, _, where = problem.partition(" - at `$")
-    section = where.rstrip("`").lstrip(".").strip()
-    if what.startswith("Object contains unknown field"):
-        key = what.split("`")[1]
-        return f"unknown key {f'{section}.{key}' if section else key}; known here: {_known(section)}"
-    return f"{section}: {what[:1].lower()}{what[1:]}" if section else what
-
-
-def _known(section: str) -> str:
-    struct: msgspec.Struct = Config()
-    for name in filter(None, section.split(".")):
-        struct = getattr(struct, name)
-    return ", ".join(struct.__struct_fields__)

@@ -6,11 +6,18 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from live_server import LiveServer, live_server
 from pki import ClientPair, Pki, make_pki
 
 from stream_server.engine.threads import set_torch_threads
+
+# How long an example takes says what else the machine does.
+hypothesis.settings.register_profile(
+    "no-clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("no-clock")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream_server.config import state_dir
 from stream_server.records.command_log import commands_in
 from stream_server.records.export import csv_lines, ocsf_lines
 from stream_server.records.folder import AuditFolder, FolderError, read_public_key
@@ -23,6 +22,7 @@ from stream_server.records.line import LineError
 from stream_server.records.report import Counted, Report
 from stream_server.records.summary import entries, summarise, verify_commands, verify_in_use
 from stream_server.records.verify import Integrity, Verdict
+from stream_server.state_folder import state_dir
 
 app = typer.Typer(
     help="Check the audit log, sum it up, hand it to other systems.",

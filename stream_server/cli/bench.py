@@ -42,7 +42,6 @@ from stream_server.cli.demo_server import ServerFailed
 from stream_server.cli.machine import cpu_name
 from stream_server.cli.model_rules import ConfigOption, with_model_rules
 from stream_server.cli.own_server import own_server
-from stream_server.config import state_dir
 from stream_server.engine.manifest import find_model
 from stream_server.errors import ConfigError, ModelError
 from stream_server.evaluation.references import ManifestError, parse_manifest
@@ -50,6 +49,7 @@ from stream_server.load.chart import draw_latency
 from stream_server.load.limit import LimitSearch
 from stream_server.load.result import RunResult
 from stream_server.load.run import LoadFailed, Material, Settings, Target, run_load
+from stream_server.state_folder import state_dir
 
 SESSIONS_MAX = 20_000
 FIRST_SESSIONS = 8

@@ -15,9 +15,10 @@ from stream_server.bundle import archive, build
 from stream_server.bundle.contents import Contents, contents
 from stream_server.bundle.wheels import Wheel, read_folder
 from stream_server.cli.models_view import Bar, error_console, print_error
-from stream_server.config import find_config, load_config, state_dir
+from stream_server.config_file import find_config, load_config
 from stream_server.errors import BundleError, ConfigError, ModelError
 from stream_server.models.store import ModelStore
+from stream_server.state_folder import state_dir
 
 
 def bundle(

@@ -29,11 +29,11 @@ from stream_server.cli.model_rules import ConfigOption, with_model_rules
 from stream_server.client import CaptionStream, ClientError, Pace, connect, transcribe
 from stream_server.client.latency import Utterance
 from stream_server.client.pacing import Clock, Sleep
-from stream_server.config import state_dir
 from stream_server.dialects.schema import PATH
 from stream_server.engine.manifest import find_model
 from stream_server.errors import ConfigError, ModelError
 from stream_server.evaluation.heard import Heard
+from stream_server.state_folder import state_dir
 
 CHUNK_S = 0.1
 FAST_S = 18.0

@@ -33,10 +33,11 @@ from stream_server.cli.machine import cpu_name
 from stream_server.cli.model_rules import with_model_rules
 from stream_server.cli.own_server import own_server
 from stream_server.client import ClientError
-from stream_server.config import find_config, load_config, state_dir
+from stream_server.config_file import find_config, load_config
 from stream_server.core.messages import BeamSearch
 from stream_server.engine.manifest import find_model, read_manifest
 from stream_server.errors import ConfigError, ModelError
+from stream_server.state_folder import state_dir
 
 if TYPE_CHECKING:
     from stream_server.evaluation.references import References

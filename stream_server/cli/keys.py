@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stream_server.cli.recorded import command_log, recorded
 from stream_server.cli.server_options import ConfigOption, StateOption
-from stream_server.config import audit_folders, find_config, load_config, state_dir
+from stream_server.config_file import find_config, load_config
 from stream_server.core.audit import AuditAction
 from stream_server.core.signed import OVERLAP_S
 from stream_server.errors import ConfigError
@@ -19,6 +19,7 @@ from stream_server.records.folder import AuditFolder
 from stream_server.records.rotation import RotationTimeout, rotate_audit_key
 from stream_server.records.second_place import SecondPlace
 from stream_server.records.writer import AuditError
+from stream_server.state_folder import audit_folders, state_dir
 
 app = typer.Typer(
     help="Change the keys that sign tokens and the audit log, while the server runs.",

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from stream_server.cli.recorded import recorded
 from stream_server.cli.server_options import ConfigOption, StateOption
-from stream_server.config import Config, find_config, load_config, state_dir
+from stream_server.config import Config
+from stream_server.config_file import find_config, load_config
 from stream_server.core.audit import AuditAction
 from stream_server.core.guests import Link, sign_link
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
+from stream_server.state_folder import state_dir
 
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 LIFETIME_S_MAX = 31 * _SECONDS["d"]

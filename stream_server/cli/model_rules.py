@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from stream_server.config import find_config, load_config
+from stream_server.config_file import find_config, load_config
 from stream_server.engine.access import model_access
 from stream_server.engine.manifest import read_manifest
 

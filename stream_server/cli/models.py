@@ -21,7 +21,7 @@ from stream_server.cli.models_view import (
     row_of,
 )
 from stream_server.cli.recorded import Detail, recorded
-from stream_server.config import find_config, load_config, state_dir
+from stream_server.config_file import find_config, load_config
 from stream_server.core.audit import AuditAction
 from stream_server.engine.access import ModelAccess, model_access
 from stream_server.engine.manifest import (
@@ -36,6 +36,7 @@ from stream_server.engine.manifest import (
 from stream_server.errors import ConfigError, ModelError
 from stream_server.models.store import ModelStore, folder_bytes
 from stream_server.sealing.signing import TrustedKey
+from stream_server.state_folder import state_dir
 
 if TYPE_CHECKING:
     from stream_server.models.importing import Gate, Wish

@@ -10,7 +10,8 @@ import typer
 from stream_server.cli.evaluate import CommandError
 from stream_server.cli.models import StateDir, model_store, one_line_errors, recorded_model
 from stream_server.cli.models_view import Bar
-from stream_server.config import Config, find_config, load_config
+from stream_server.config import Config
+from stream_server.config_file import find_config, load_config
 from stream_server.core.audit import AuditAction
 from stream_server.engine.access import vault_server
 from stream_server.engine.manifest import (

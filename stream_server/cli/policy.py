@@ -12,12 +12,14 @@ from rich.table import Column, Table
 
 from certs.identity import IdentityError, parse_uri
 from stream_server.cli.server_options import ConfigOption, StateOption
-from stream_server.config import Config, find_config, load_config, state_dir
+from stream_server.config import Config
+from stream_server.config_file import find_config, load_config
 from stream_server.core.networks import contains, networks
 from stream_server.core.policy import NO_RULE, Denial, Policy, Right, Rule
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
 from stream_server.errors import ConfigError
 from stream_server.policy_file import FILE_NAME, policy_in_force, policy_path
+from stream_server.state_folder import state_dir
 
 COLUMNS = ("identities", "rights", "publish", "read", "networks", "quota")
 DENIED = 1

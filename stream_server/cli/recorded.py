@@ -13,12 +13,13 @@ import typer
 
 from certs.cli import Deed
 from stream_server.cli.models_view import print_error
-from stream_server.config import audit_folders, find_config, load_config
+from stream_server.config_file import find_config, load_config
 from stream_server.core.audit import Actor, AuditAction, AuditEvent, Outcome
 from stream_server.errors import ConfigError
 from stream_server.records.audit_log import utc_now
 from stream_server.records.command_log import CommandLog
 from stream_server.records.writer import AuditError, AuditSettings
+from stream_server.state_folder import audit_folders
 
 Detail = dict[str, str | int]
 

@@ -10,9 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from stream_server.cli.server_options import ConfigOption
-from stream_server.config import Config, find_config, load_config, prepare_state, state_dir
+from stream_server.config import Config
+from stream_server.config_file import find_config, load_config
 from stream_server.errors import ConfigError, ModelError
 from stream_server.ops.log import set_up_logging
+from stream_server.state_folder import prepare_state, state_dir
 
 if TYPE_CHECKING:
     from stream_server.app import Ready

@@ -16,7 +16,7 @@ from stream_server.cli.client_files import (
     client_tls,
 )
 from stream_server.client import ClientError, mint_token
-from stream_server.config import state_dir
+from stream_server.state_folder import state_dir
 
 DEFAULT_URL = "https://localhost:8443"
 

@@ -53,8 +53,8 @@ from stream_server.client import (
 )
 from stream_server.client import transcribe as transcribe_stream
 from stream_server.client.pacing import Sleep
-from stream_server.config import state_dir
 from stream_server.core.messages import BeamSearch
+from stream_server.state_folder import state_dir
 
 DEFAULT_URL = "wss://localhost:8443/v1/stream"
 CHUNK_S = 0.1

@@ -35,8 +35,8 @@ from stream_server.client import (
     SourceLeftEvent,
     revised,
 )
-from stream_server.config import state_dir
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
+from stream_server.state_folder import state_dir
 
 DEFAULT_URL = "wss://localhost:8443"
 

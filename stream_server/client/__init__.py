@@ -9,32 +9,36 @@
             if isinstance(event, FinalEvent):
                 show(event.start, event.end, event.text)
 
-The events are the structs of the protocol's schema, ``stream_server.dialects.schema``.
+The events are the structs of the protocol's schema, ``stream_server.dialects.schema`` and ``room_schema``.
 """
 
 from stream_server.client.append_only import AppendOnly
 from stream_server.client.errors import CaptionError, ClientError, ConnectFailed
+from stream_server.client.opening import connect
 from stream_server.client.pacing import Pace
 from stream_server.client.reconnect import ConnectionState, Reconnect
 from stream_server.client.revisions import Revisions, revised
 from stream_server.client.room import Gap, RoomEvent, RoomReader
-from stream_server.client.stream import CaptionStream, Event, connect, transcribe
+from stream_server.client.stream import CaptionStream, Event
 from stream_server.client.tokens import MintedToken, TokenSource, mint_token
+from stream_server.client.transcribing import transcribe
+from stream_server.dialects.room_schema import (
+    JoinedEvent,
+    RoomFinalEvent,
+    RoomPartialEvent,
+    RoomUtteranceEvent,
+    SourceJoinedEvent,
+    SourceLeftEvent,
+)
 from stream_server.dialects.schema import (
     BeamObject,
     EndpointingObject,
     FinalEvent,
     FinishedEvent,
     FlushedEvent,
-    JoinedEvent,
     LagEvent,
     LimitsObject,
     PartialEvent,
-    RoomFinalEvent,
-    RoomPartialEvent,
-    RoomUtteranceEvent,
-    SourceJoinedEvent,
-    SourceLeftEvent,
     SpeechStartedEvent,
     StartedEvent,
     TranscriptObject,

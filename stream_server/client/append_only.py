@@ -9,7 +9,8 @@ from difflib import SequenceMatcher
 
 from stream_server.client.stream import Event
 from stream_server.core.words import TOKEN
-from stream_server.dialects.schema import FinalEvent, PartialEvent, RoomFinalEvent, RoomPartialEvent
+from stream_server.dialects.room_schema import RoomFinalEvent, RoomPartialEvent
+from stream_server.dialects.schema import FinalEvent, PartialEvent
 
 
 class AppendOnly:

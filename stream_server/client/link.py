@@ -1,7 +1,11 @@
-"""One WebSocket connection of a stream, as messages and events; a stream may have several in its life."""
+"""One WebSocket connection of a stream, as messages and events; a stream may have several in its life.
+
+And how one is opened, for a session that begins and for one that goes on.
+"""
 
 import asyncio
 import ssl
+from dataclasses import dataclass
 from typing import get_args
 
 import msgspec
@@ -9,6 +13,7 @@ from websockets.asyncio.client import ClientConnection
 
 from stream_server.client.errors import CONNECT_ERRORS, CaptionError, ConnectFailed, explain_connect
 from stream_server.client.send_log import Message
+from stream_server.client.tokens import TokenSource
 from stream_server.client.websocket import CLOSE_S, open_websocket
 from stream_server.dialects import schema
 
@@ -65,46 +70,84 @@ class Link:
         self._seq = envelope.seq
         return envelope.event, event
 
-    async def close_code(self) -> int | None:
-        """The code that follows an ``error``; a server that never sends it is not waited for."""
+    async def error(self, event: schema.ErrorEvent) -> CaptionError:
+        """What ends the stream, with the close code that follows; one that never comes is not waited for."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self.websocket.wait_closed()
         except TimeoutError:
             self.websocket.transport.abort()
-        return self.websocket.close_code
+        close_code = self.websocket.close_code
+        return CaptionError(event.code, event.message, *([close_code] if close_code else []))
+
+    async def refusal(self, first: schema.ServerText | None, wanted: str) -> CaptionError:
+        """Why a connection is of no use whose first event is not the one wanted; ends it."""
+        try:
+            if isinstance(first, schema.ErrorEvent):
+                return await self.error(first)
+            return broken(f"something came before {wanted}")
+        finally:
+            self.websocket.transport.abort()
 
 
-async def open_link(
-    url: str,
-    tls: ssl.SSLContext,
-    hello: schema.StartMessage | schema.ResumeMessage,
-    timeout_s: float,
-    token: str | None = None,
-) -> tuple[Link, tuple[int | None, schema.ServerText | None]]:
-    """Connect, say the first message, and wait for the first event.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a stream's connections go, and what lets them in."""
 
-    Raises:
-        ConnectFailed: No connection, or the server refused it.
-        CaptionError: The answer is no event.
-    """
-    if not url.startswith("wss://"):
-        raise ConnectFailed(
-            f"{url} is no address of a stream: it must begin with wss://, so that speech is private"
-        )
-    websocket: ClientConnection | None = None
-    try:
-        async with asyncio.timeout(timeout_s):
-            websocket = await open_websocket(url, tls, token)
-            link = Link(websocket)
-            await link.send(hello)
-            return link, await link.receive()
-    except BaseException as exc:
-        if websocket is not None:
-            websocket.transport.abort()
-        if isinstance(exc, CONNECT_ERRORS):
-            raise explain_connect(exc, url) from exc
-        raise
+    url: str
+    tls: ssl.SSLContext
+    token: str | TokenSource | None
+    """In place of a certificate, or what gives one before each connection."""
+    open_timeout_s: float
+    """For connection, handshakes and the first event together."""
+
+    async def start(self, message: schema.StartMessage) -> tuple[Link, schema.StartedEvent]:
+        """Open a connection with a session of its own.
+
+        Raises:
+            ConnectFailed: No connection, or the server refused it.
+            CaptionError: The server did not accept the message, or broke the protocol.
+        """
+        link, first = await self._open(self.url, message)
+        if not isinstance(first, schema.StartedEvent):
+            raise await link.refusal(first, "started")
+        return link, first
+
+    async def resume(self, message: schema.ResumeMessage) -> tuple[Link, schema.ResumedEvent]:
+        """Open a connection that goes on with a session.
+
+        Raises:
+            ConnectFailed: As ``start``.
+            CaptionError: As ``start``.
+        """
+        link, first = await self._open(f"{self.url}?{schema.RESUME_QUERY}", message)
+        if not isinstance(first, schema.ResumedEvent):
+            raise await link.refusal(first, "resumed")
+        return link, first
+
+    async def _open(
+        self, url: str, message: schema.StartMessage | schema.ResumeMessage
+    ) -> tuple[Link, schema.ServerText | None]:
+        """Connect, say the first message, and wait for the first event."""
+        if not url.startswith("wss://"):
+            raise ConnectFailed(
+                f"{url} is no address of a stream: it must begin with wss://, so that speech is private"
+            )
+        token = await self.token() if callable(self.token) else self.token
+        websocket: ClientConnection | None = None
+        try:
+            async with asyncio.timeout(self.open_timeout_s):
+                websocket = await open_websocket(url, self.tls, token)
+                link = Link(websocket)
+                await link.send(message)
+                _, event = await link.receive()
+                return link, event
+        except BaseException as exc:
+            if websocket is not None:
+                websocket.transport.abort()
+            if isinstance(exc, CONNECT_ERRORS):
+                raise explain_connect(exc, url) from exc
+            raise
 
 
 def broken(what: str) -> CaptionError:

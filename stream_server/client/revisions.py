@@ -7,7 +7,8 @@ from typing import TypeVar
 import msgspec
 
 from stream_server.core.words import word_gap
-from stream_server.dialects.schema import FinalEvent, RoomFinalEvent, RoomUtteranceEvent, UtteranceEvent
+from stream_server.dialects.room_schema import RoomFinalEvent, RoomUtteranceEvent
+from stream_server.dialects.schema import FinalEvent, UtteranceEvent
 
 SEGMENTS_MAX = 256
 """Finals remembered: utterances come within seconds of theirs."""

@@ -25,7 +25,7 @@ from stream_server.client.errors import (
 )
 from stream_server.client.pacing import Sleep
 from stream_server.client.websocket import CLOSE_S, close_websocket, open_websocket
-from stream_server.dialects import schema
+from stream_server.dialects import room_schema
 
 OPEN_S = 10.0
 """For connection, handshakes and ``joined`` together."""
@@ -35,7 +35,7 @@ COME_BACK = frozenset({1001, 1006, 1011, 1012, 1013})
 """Close codes after which the same request may succeed."""
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(schema.RoomText)
+_decoder = msgspec.json.Decoder(room_schema.RoomText)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Gap:
 
 
 _WireEvent = (
-    schema.JoinedEvent
-    | schema.SourceJoinedEvent
-    | schema.SourceLeftEvent
-    | schema.RoomPartialEvent
-    | schema.RoomFinalEvent
-    | schema.RoomUtteranceEvent
+    room_schema.JoinedEvent
+    | room_schema.SourceJoinedEvent
+    | room_schema.SourceLeftEvent
+    | room_schema.RoomPartialEvent
+    | room_schema.RoomFinalEvent
+    | room_schema.RoomUtteranceEvent
 )
 RoomEvent = _WireEvent | Gap
 """What a room gives, in order."""
@@ -60,7 +60,7 @@ class _Type(msgspec.Struct):
 
 
 _type_decoder = msgspec.json.Decoder(_Type)
-_KNOWN_TYPES = {struct.__struct_config__.tag for struct in get_args(schema.RoomText)}
+_KNOWN_TYPES = {struct.__struct_config__.tag for struct in get_args(room_schema.RoomText)}
 
 
 class RoomReader:
@@ -95,7 +95,7 @@ class RoomReader:
         self._event = 0
         self._n_failed = 0
         self._websocket: ClientConnection | None = None
-        self._after_gap: schema.JoinedEvent | None = None
+        self._after_gap: room_schema.JoinedEvent | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,7 +127,7 @@ class RoomReader:
                 await self._sleep(max(self._back_off_s(), retry_after_s or 0.0))
                 continue
             self._n_failed = 0
-            if isinstance(event, schema.JoinedEvent) and event.gap:
+            if isinstance(event, room_schema.JoinedEvent) and event.gap:
                 self._after_gap = event
                 return Gap()
             return event
@@ -155,7 +155,7 @@ class RoomReader:
                 continue
         except ConnectionClosed as exc:
             raise explain_close(exc) from exc
-        if isinstance(event, schema.RoomErrorEvent):
+        if isinstance(event, room_schema.RoomErrorEvent):
             raise await _turned_away(websocket, event)
         self._note(event)
         return event
@@ -168,9 +168,9 @@ class RoomReader:
     def _note(self, event: _WireEvent) -> None:
         """Remember from where to go on."""
         match event:
-            case schema.JoinedEvent():
+            case room_schema.JoinedEvent():
                 self._life, self._event = event.life, event.first - 1
-            case schema.RoomDurableStruct():
+            case room_schema.RoomDurableStruct():
                 if event.event != self._event + 1:
                     raise CaptionError("protocol", f"event {event.event} came after event {self._event}")
                 self._event = event.event
@@ -180,7 +180,7 @@ class RoomReader:
             raise ConnectFailed(
                 f"{self._url} is no address of a room: it looks like wss://HOST:8443/v1/rooms/NAME"
             )
-        read = schema.ReadMessage(
+        read = room_schema.ReadMessage(
             life=self._life,
             after=None if self._life is None else self._event,
             recent=self._recent,
@@ -195,7 +195,7 @@ class RoomReader:
         return websocket
 
 
-def _decode(data: str | bytes) -> schema.RoomText | None:
+def _decode(data: str | bytes) -> room_schema.RoomText | None:
     """Read one message; None for a type that this client does not know.
 
     Raises:
@@ -208,7 +208,7 @@ def _decode(data: str | bytes) -> schema.RoomText | None:
         raise CaptionError("protocol", f"the server sent what is no event of captions.v1: {exc}") from exc
 
 
-async def _turned_away(websocket: ClientConnection, event: schema.RoomErrorEvent) -> CaptionError:
+async def _turned_away(websocket: ClientConnection, event: room_schema.RoomErrorEvent) -> CaptionError:
     """The error, with the close code that follows it."""
     try:
         async with asyncio.timeout(CLOSE_S):

@@ -6,18 +6,17 @@ that a session goes on over the next connection without a gap and without a doub
 """
 
 import asyncio
-import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from websockets.exceptions import ConnectionClosed
 
 from stream_server.audio.decoder import BYTES_PER_SAMPLE, Encoding
 from stream_server.client.errors import CaptionError, ConnectFailed, explain_close
-from stream_server.client.link import Link, broken, open_link
-from stream_server.client.pacing import iterate, keep_alive
+from stream_server.client.link import Link, Server, broken
+from stream_server.client.pacing import keep_alive
 from stream_server.client.reconnect import (
     FINAL_CLOSE_CODES,
     TAKEN_OVER,
@@ -26,7 +25,6 @@ from stream_server.client.reconnect import (
     may_pass,
 )
 from stream_server.client.send_log import SendLog
-from stream_server.client.tokens import TokenSource
 from stream_server.client.websocket import close_websocket
 from stream_server.dialects import schema
 
@@ -42,142 +40,8 @@ Event = (
 )
 """What a stream gives, in order."""
 
-OPEN_S = 10.0
-"""For connection, handshakes and the first event together."""
-KEEPALIVE_S = 10.0
-"""A third of the server's default idle limit."""
 UNREAD_MAX = 256
 """Events that wait for the iteration before the connection is left unread."""
-_RECONNECT = Reconnect()
-
-
-@asynccontextmanager
-async def connect(
-    url: str,
-    *,
-    tls: ssl.SSLContext,
-    encoding: str = "pcm_s16le",
-    sample_rate: int = 16_000,
-    channels: int = 1,
-    language: str | None = None,
-    task: str = "transcribe",
-    partials: bool = True,
-    tentative: bool = False,
-    trace: bool = False,
-    room: str | None = None,
-    speaker: str | None = None,
-    endpointing: schema.EndpointingObject | None = None,
-    words: bool = False,
-    context: bool | None = None,
-    token: str | TokenSource | None = None,
-    beam: schema.BeamObject | None = None,
-    tier: str = "live",
-    revise: bool = False,
-    transcript: bool = False,
-    open_timeout_s: float = OPEN_S,
-    keepalive_s: float = KEEPALIVE_S,
-    reconnect: Reconnect | None = _RECONNECT,
-    on_connection: Callable[[ConnectionState], None] | None = None,
-) -> AsyncIterator["CaptionStream"]:
-    """Open a stream; leaving the block closes it.
-
-    A lost connection is opened again and the session resumed, where the server offers that: no caption is
-    lost or doubled, and audio sent meanwhile is kept. The first connection is not retried.
-
-    Args:
-        url: ``wss://HOST:PORT/v1/stream``.
-        tls: From ``certs.tls.client_context``; without a certificate where a token stands for one.
-        encoding: ``pcm_s16le``, ``pcm_f32le``, ``mulaw`` or ``alaw``.
-        sample_rate: Hz, 8,000 to 48,000.
-        channels: 1, or 2 interleaved, which the server mixes down.
-        language: Such as ``"de"``; None lets the model decide.
-        task: ``transcribe``, or ``translate`` into English.
-        partials: Whether ``PartialEvent`` is wanted.
-        tentative: Whether it shows words, too, that a later one may change.
-        trace: Whether partials and finals tell where the time went.
-        room: Publish the captions in this room as well.
-        speaker: Under this name; None takes the certificate's.
-        endpointing: Where utterances end; None leaves it to the server.
-        words: Whether finals tell when each word was said; not every model can.
-        context: Whether each final is read on from those before; None leaves it to the server.
-        token: By which a client without a certificate may stream, at the server's listener for guests; or
-            what gives one before each connection. A fixed one is soon over, and then a lost connection
-            cannot be resumed.
-        beam: Beam search for finals; None decodes greedily.
-        tier: ``live``, or ``files`` for a recording that nobody waits for.
-        revise: Whether utterances of several segments are read once more as a whole: ``UtteranceEvent``.
-        transcript: Whether ``FinishedEvent`` carries the text of the whole stream.
-        open_timeout_s: Seconds until the stream must have started, or been resumed.
-        keepalive_s: After so many seconds without audio the client shows that it is alive.
-        reconnect: How to come back after a lost connection; None ends the stream instead.
-        on_connection: Told on the loop when the connection is lost and when the stream goes on.
-
-    Raises:
-        ConnectFailed: No connection, or the server refused it.
-        CaptionError: The server did not accept the audio format or the options.
-    """
-    start = schema.StartMessage(
-        encoding=encoding,
-        sample_rate=sample_rate,
-        channels=channels,
-        language=language,
-        task=task,
-        partials=partials,
-        tentative=tentative,
-        trace=trace,
-        room=room,
-        speaker=speaker,
-        endpointing=endpointing,
-        words=words,
-        context=context,
-        beam=beam,
-        tier=tier,
-        revise=revise,
-        transcript=transcript,
-    )
-    shown = await _shown(token)
-    link, (_, first) = await open_link(url, tls, start, open_timeout_s, shown)
-    try:
-        started = await _check_started(link, first)
-        stream = CaptionStream(
-            link, start, started, url, tls, token, open_timeout_s, reconnect, on_connection
-        )
-    except BaseException:
-        link.websocket.transport.abort()
-        raise
-    running = asyncio.create_task(stream._run())
-    alive = asyncio.create_task(_stay_alive(stream, keepalive_s))
-    try:
-        yield stream
-    finally:
-        running.cancel()
-        alive.cancel()
-        await asyncio.gather(running, alive, return_exceptions=True)
-        await close_websocket(stream._link.websocket)
-
-
-async def _shown(token: str | TokenSource | None) -> str | None:
-    return token if token is None or isinstance(token, str) else await token()
-
-
-async def _check_started(link: Link, first: schema.ServerText | None) -> schema.StartedEvent:
-    if isinstance(first, schema.StartedEvent):
-        return first
-    if isinstance(first, schema.ErrorEvent):
-        raise await _server_error(link, first)
-    raise broken("something came before started")
-
-
-async def _server_error(link: Link, event: schema.ErrorEvent) -> CaptionError:
-    close_code = await link.close_code()
-    return CaptionError(event.code, event.message, *([close_code] if close_code else []))
-
-
-async def _stay_alive(stream: "CaptionStream", interval_s: float) -> None:
-    try:
-        await keep_alive(stream.keepalive, lambda: stream._sent_s, interval_s)
-    except CaptionError:
-        return  # The stream is over; whoever reads or sends next learns why.
 
 
 class CaptionStream:
@@ -185,6 +49,14 @@ class CaptionStream:
 
     Iterating gives the events and ends after ``FinishedEvent``. Read while sending: a server whose
     events are left unread ends the stream with ``slow_reader``.
+
+    Args:
+        server: Where the stream goes, and goes on after a lost connection.
+        start: What was asked for.
+        link: Over which the server has answered that.
+        started: The answer.
+        reconnect: How to come back after a lost connection; None ends the stream instead.
+        on_connection: Told when the connection is lost and when the stream goes on.
     """
 
     started: schema.StartedEvent
@@ -192,27 +64,21 @@ class CaptionStream:
 
     def __init__(
         self,
-        link: Link,
+        server: Server,
         start: schema.StartMessage,
+        link: Link,
         started: schema.StartedEvent,
-        url: str,
-        tls: ssl.SSLContext,
-        token: str | TokenSource | None,
-        open_timeout_s: float,
         reconnect: Reconnect | None,
         on_connection: Callable[[ConnectionState], None] | None,
     ) -> None:
         self.started = started
+        self._server = server
         self._link = link
         self._is_up = True
-        self._url = url
-        self._tls = tls
-        self._token = token
-        self._open_timeout_s = open_timeout_s
         self._reconnect = reconnect if started.limits.resume_seconds > 0 else None
         self._on_connection = on_connection
         frame_bytes = BYTES_PER_SAMPLE[Encoding(start.encoding)] * start.channels
-        buffer_s = (reconnect or _RECONNECT).buffer_s
+        buffer_s = (reconnect or Reconnect()).buffer_s
         buffer_bytes = int(buffer_s * start.sample_rate * frame_bytes)
         self._log = SendLog(frame_bytes, buffer_bytes, keeps=self._reconnect is not None)
         self._last_event = started.event
@@ -221,6 +87,18 @@ class CaptionStream:
         self._is_finished = False
         self._changed = asyncio.Event()
         self._sent_s = time.monotonic()
+
+    @asynccontextmanager
+    async def running(self, keepalive_s: float) -> AsyncIterator[None]:
+        """Keep the stream going for the length of the block, and close it then; ``connect`` sees to it."""
+        tasks = (asyncio.create_task(self._run()), asyncio.create_task(self._stay_alive(keepalive_s)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await close_websocket(self._link.websocket)
 
     # ------------------------------------------------------------ what the user calls
 
@@ -337,6 +215,12 @@ class CaptionStream:
 
     # ------------------------------------------------------------ the connection
 
+    async def _stay_alive(self, interval_s: float) -> None:
+        try:
+            await keep_alive(self.keepalive, lambda: self._sent_s, interval_s)
+        except CaptionError:
+            return  # The stream is over; whoever reads or sends next learns why.
+
     async def _run(self) -> None:
         """One connection after the other until the stream is over."""
         try:
@@ -396,7 +280,7 @@ class CaptionStream:
             case schema.ResumedEvent():
                 raise broken("resumed came twice")
             case schema.ErrorEvent():
-                raise await _server_error(self._link, event)
+                raise await self._link.error(event)
             case schema.AckEvent():
                 self._log.acknowledge(event.samples)
                 self._note_change()
@@ -445,63 +329,10 @@ class CaptionStream:
 
     async def _open_again(self) -> Link:
         resume = schema.ResumeMessage(session=self.started.session, event=self._last_event)
-        url = f"{self._url}?{schema.RESUME_QUERY}"
-        token = await _shown(self._token)
-        link, (_, first) = await open_link(url, self._tls, resume, self._open_timeout_s, token)
+        link, resumed = await self._server.resume(resume)
         try:
-            if isinstance(first, schema.ErrorEvent):
-                raise await _server_error(link, first)
-            if not isinstance(first, schema.ResumedEvent):
-                raise broken("something came before resumed")
-            self._log.rewind(first.samples, first.flushes, closing=first.closing)
+            self._log.rewind(resumed.samples, resumed.flushes, closing=resumed.closing)
         except ValueError as exc:
             link.websocket.transport.abort()
             raise broken(str(exc)) from exc
-        except BaseException:
-            link.websocket.transport.abort()
-            raise
         return link
-
-
-async def transcribe(
-    stream: CaptionStream, chunks: Iterable[bytes] | AsyncIterable[bytes]
-) -> AsyncIterator[Event]:
-    """Send all chunks, then ``finish``, in a task of its own, and yield the events meanwhile.
-
-    Args:
-        stream: Open and without audio so far.
-        chunks: Audio in pieces of any size; a plain iterator must not block.
-
-    Raises:
-        CaptionError: The stream ended badly.
-        Exception: Whatever ``chunks`` raises, as it is.
-    """
-    # No TaskGroup: around a yield it would cancel the task of whoever iterates.
-    sender = asyncio.create_task(_send_all(stream, chunks))
-    try:
-        async for event in stream:
-            yield event
-    except CaptionError:
-        _raise_failure(sender)
-        raise
-    finally:
-        sender.cancel()
-        await asyncio.wait([sender])
-
-
-async def _send_all(stream: CaptionStream, chunks: Iterable[bytes] | AsyncIterable[bytes]) -> None:
-    try:
-        async for chunk in iterate(chunks):
-            await stream.send(chunk)
-        await stream.finish()
-    except CaptionError:
-        return  # The reader meets the same end, with the server's last events before it.
-    except Exception:
-        stream.abort("the source of the audio failed")  # Wakes the reader, who passes the exception on.
-        raise
-
-
-def _raise_failure(sender: asyncio.Task[None]) -> None:
-    """Raise what the source of the audio raised, if that is why the stream ended."""
-    if sender.done() and not sender.cancelled() and (failure := sender.exception()) is not None:
-        raise failure

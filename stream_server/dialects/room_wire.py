@@ -1,4 +1,4 @@
-"""``captions.v1`` of rooms on the wire to and from the messages of ``core``; the schema is ``schema.py``."""
+"""``captions.v1`` of rooms on the wire to and from the messages of ``core``; the schema: ``room_schema``."""
 
 from typing import assert_never
 
@@ -17,11 +17,11 @@ from stream_server.core.room_messages import (
     SourceJoined,
     SourceLeft,
 )
-from stream_server.dialects import schema
+from stream_server.dialects import room_schema, schema
 from stream_server.dialects.native import given, read_text, seconds
 from stream_server.errors import ProtocolViolation, StreamError
 
-_decoder = msgspec.json.Decoder(schema.ReaderText)
+_decoder = msgspec.json.Decoder(room_schema.ReaderText)
 _encoder = msgspec.json.Encoder()
 
 
@@ -37,7 +37,7 @@ def decode_reader(data: str | bytes) -> ReaderMessage:
         raise ProtocolViolation("a reader sends no audio; streams go to " + schema.PATH)
     message = read_text(data, _decoder)
     match message:
-        case schema.ReadMessage():
+        case room_schema.ReadMessage():
             return _read(message)
         case schema.KeepAliveMessage():
             return ReaderAlive()
@@ -45,7 +45,7 @@ def decode_reader(data: str | bytes) -> ReaderMessage:
             assert_never(message)
 
 
-def _read(message: schema.ReadMessage) -> Read:
+def _read(message: room_schema.ReadMessage) -> Read:
     if (message.life is None) != (message.after is None):
         raise ProtocolViolation("read.life and read.after belong together: give both, or neither")
     for name in ("after", "recent"):
@@ -62,19 +62,19 @@ def encode_room(event: RoomEvent) -> bytes:
 
 def encode_room_error(error: StreamError) -> bytes:
     """Write the last event of a reader that is turned away."""
-    return _encoder.encode(schema.RoomErrorEvent(code=error.code, message=str(error)))
+    return _encoder.encode(room_schema.RoomErrorEvent(code=error.code, message=str(error)))
 
 
-def _to_wire(event: RoomEvent) -> schema.RoomText:
+def _to_wire(event: RoomEvent) -> room_schema.RoomText:
     match event:
         case Joined():
             return _joined(event)
         case SourceJoined(number, source, unix_s):
-            return schema.SourceJoinedEvent(
+            return room_schema.SourceJoinedEvent(
                 event=number, source=source.id, speaker=source.speaker, time=_time(unix_s)
             )
         case SourceLeft(number, source, unix_s):
-            return schema.SourceLeftEvent(
+            return room_schema.SourceLeftEvent(
                 event=number, source=source.id, speaker=source.speaker, time=_time(unix_s)
             )
         case RoomPartial():
@@ -87,8 +87,8 @@ def _to_wire(event: RoomEvent) -> schema.RoomText:
             assert_never(event)
 
 
-def _joined(event: Joined) -> schema.JoinedEvent:
-    return schema.JoinedEvent(
+def _joined(event: Joined) -> room_schema.JoinedEvent:
+    return room_schema.JoinedEvent(
         room=event.room,
         life=event.life,
         gap=event.gap,
@@ -98,12 +98,12 @@ def _joined(event: Joined) -> schema.JoinedEvent:
     )
 
 
-def _source(source: Source) -> schema.SourceObject:
-    return schema.SourceObject(source=source.id, speaker=source.speaker)
+def _source(source: Source) -> room_schema.SourceObject:
+    return room_schema.SourceObject(source=source.id, speaker=source.speaker)
 
 
-def _partial(event: RoomPartial) -> schema.RoomPartialEvent:
-    return schema.RoomPartialEvent(
+def _partial(event: RoomPartial) -> room_schema.RoomPartialEvent:
+    return room_schema.RoomPartialEvent(
         source=event.source.id,
         segment=event.segment,
         revision=event.revision,
@@ -115,8 +115,8 @@ def _partial(event: RoomPartial) -> schema.RoomPartialEvent:
     )
 
 
-def _final(event: RoomFinal) -> schema.RoomFinalEvent:
-    return schema.RoomFinalEvent(
+def _final(event: RoomFinal) -> room_schema.RoomFinalEvent:
+    return room_schema.RoomFinalEvent(
         event=event.number,
         source=event.source.id,
         speaker=event.source.speaker,
@@ -131,8 +131,8 @@ def _final(event: RoomFinal) -> schema.RoomFinalEvent:
     )
 
 
-def _utterance(event: RoomUtterance) -> schema.RoomUtteranceEvent:
-    return schema.RoomUtteranceEvent(
+def _utterance(event: RoomUtterance) -> room_schema.RoomUtteranceEvent:
+    return room_schema.RoomUtteranceEvent(
         event=event.number,
         source=event.source.id,
         speaker=event.source.speaker,

@@ -21,7 +21,7 @@ from stream_server.core.policy import Policy, PolicyInForce, Right
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
 from stream_server.core.writer_tokens import TokenTooLong, WriterTokens
-from stream_server.dialects import schema
+from stream_server.dialects import room_schema, schema
 from stream_server.errors import AuditUnavailable, QuotaExceeded
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
@@ -68,7 +68,7 @@ WHOAMI_PATH = "/v1/whoami"
 TOKENS_PATH = "/v1/tokens"
 ADMIN_PATH = "/admin/"
 REPORT_PATH = "/v1/admin/report"
-PATHS = (schema.PATH, schema.ROOMS_PATH, WHOAMI_PATH, TOKENS_PATH, ADMIN_PATH, REPORT_PATH)
+PATHS = (schema.PATH, room_schema.ROOMS_PATH, WHOAMI_PATH, TOKENS_PATH, ADMIN_PATH, REPORT_PATH)
 """Beside rooms."""
 _REPORT_WAIT_S = 1
 
@@ -195,7 +195,7 @@ class Gate:
             return Refusal(HTTPStatus.FORBIDDEN, "origin_required", message)
         if path == WHOAMI_PATH:
             return self._tell_identity(identity)
-        if path == schema.ROOMS_PATH:
+        if path == room_schema.ROOMS_PATH:
             return self._list_rooms(identity)
         if path == TOKENS_PATH:
             return self._mint(identity, request, address, now_s)
@@ -209,7 +209,7 @@ class Gate:
         """What is wrong with a request, whoever asks."""
         if path == ADMIN_PATH:
             return not_a_page_request(request, path)
-        if path in (schema.ROOMS_PATH, WHOAMI_PATH, REPORT_PATH):
+        if path in (room_schema.ROOMS_PATH, WHOAMI_PATH, REPORT_PATH):
             return not_a_get(request, path)
         if path == TOKENS_PATH:
             return not_a_post(request, path) or foreign_origin(request, self._origins)

@@ -13,7 +13,7 @@ from websockets.http11 import Request, Response
 from stream_server.core.admission import Refused
 from stream_server.core.audit import Actor, AuditEvent
 from stream_server.core.room_messages import ROOM_RULE, is_room_name
-from stream_server.dialects import schema
+from stream_server.dialects import room_schema, schema
 
 Page = tuple[int, list[tuple[str, str]], bytes]
 """Status, headers without ``Content-Length``, and body."""
@@ -180,7 +180,7 @@ def too_many(refused: Refused) -> Refusal:
 
 def not_found() -> Refusal:
     """Nothing is at this path."""
-    message = f"nothing is here; streams go to {schema.PATH}, readers to {schema.ROOMS_PATH}/NAME"
+    message = f"nothing is here; streams go to {schema.PATH}, readers to {room_schema.ROOMS_PATH}/NAME"
     return Refusal(HTTPStatus.NOT_FOUND, "not_found", message)
 
 
@@ -195,7 +195,7 @@ def resource_of(path: str, known: Collection[str]) -> str:
 def room_in(path: str) -> str | None:
     """What stands where a room's name belongs, if the path is of that family."""
     head, _, name = path.rpartition("/")
-    return name if head == schema.ROOMS_PATH else None
+    return name if head == room_schema.ROOMS_PATH else None
 
 
 def bad_room_name(name: str) -> Refusal | None:

@@ -155,7 +155,7 @@ def test_the_first_crl_has_number_one_and_is_dated_back_and_lasts_30_days() -> N
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-2, 2000), min_size=1, max_size=8))
 def test_number_and_date_rise_strictly_from_crl_to_crl(waits_s: list[float]) -> None:
     now, previous = NOW, crl_info(new_crl(CA, [], now=NOW))

@@ -145,7 +145,7 @@ def test_any_bytes_give_an_identity_error_and_nothing_else(data: bytes) -> None:
         identity_from_der(data)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(domain=DOMAIN, role=SEGMENT, name=SEGMENT)
 def test_what_the_authority_issues_the_identity_rule_accepts(domain: str, role: str, name: str) -> None:
     uri = spiffe_uri(domain, role, name)

@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stream_server import config
-from stream_server.config import Config, find_config, load_config, state_dir
+from stream_server.config import Config
+from stream_server.config_file import load_config
 from stream_server.errors import ConfigError
 from vad.config import PRESETS, SegmenterConfig
 
@@ -27,24 +27,10 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     assert load(tmp_path, "") == Config()
 
 
-def test_the_file_sets_what_it_names(tmp_path: Path) -> None:
-    loaded = load(tmp_path, '[server]\nport = 9000\n[limits]\nidle_s = 5\n[log]\nformat = "text"\n')
-    assert (loaded.server.port, loaded.limits.idle_s, loaded.log.format) == (9000, 5.0, "text")
-    assert loaded.server.host == Config().server.host
-
-
 def test_offline_stands_before_the_sections(tmp_path: Path) -> None:
     assert load(tmp_path, "offline = true\n[server]\nport = 1\n").offline
     with pytest.raises(ConfigError, match="expected `bool`"):
         load(tmp_path, 'offline = "yes"\n')
-
-
-def test_flags_win_over_the_file_and_those_not_given_do_not_count(tmp_path: Path) -> None:
-    text = '[server]\nport = 9000\nhost = "::"\n'
-    loaded = load(
-        tmp_path, text, server={"port": 9001, "host": None}, engine={"model": "m"}, log={"level": None}
-    )
-    assert (loaded.server.port, loaded.server.host, loaded.engine.model) == (9001, "::", "m")
 
 
 def test_segments_become_a_segmenter_configuration(tmp_path: Path) -> None:
@@ -152,72 +138,12 @@ def test_a_mistake_in_the_file_names_file_and_key(tmp_path: Path, text: str, hin
     assert "`$" not in str(caught.value)
 
 
-def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match=r"x\.toml is not TOML"):
-        load_config(tmp_path / "x.toml", {})
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.toml cannot be read: No such file"):
-        load_config(tmp_path / "none.toml", {})
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
-        load_config(tmp_path, {})
-
-
-@pytest.mark.parametrize("text", [None, "", "[server]\nport = 1"])
-def test_a_mistake_in_a_flag_is_not_blamed_on_the_file(tmp_path: Path, text: str | None) -> None:
-    flags: dict[str, dict[str, object]] = {"server": {"port": 99_999}}
-    with pytest.raises(ConfigError, match="the command line: server: port must be") as caught:
-        load_config(None, flags) if text is None else load(tmp_path, text, **flags)
-    assert "my.toml" not in str(caught.value)
-
-
 def test_every_section_is_frozen_and_refuses_unknown_keys() -> None:
     values = (getattr(Config(), name) for name in Config.__struct_fields__)
     for section in (Config(), *(value for value in values if isinstance(value, msgspec.Struct))):
         assert section.__struct_config__.frozen
         assert section.__struct_config__.forbid_unknown_fields
         assert msgspec.convert(msgspec.to_builtins(section), type(section)) == section
-
-
-def test_the_state_is_where_the_option_says_then_the_variable_then_home(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("STREAM_SERVER_STATE", "/elsewhere")
-    assert state_dir(Path("/here")) == Path("/here")
-    assert state_dir(None) == Path("/elsewhere")
-    monkeypatch.setenv("STREAM_SERVER_STATE", "")
-    assert state_dir(None) == tmp_path / ".local/share/stream-server"
-
-
-def test_the_file_is_the_option_then_the_folders_then_the_machines(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    machine = tmp_path / "etc.toml"
-    monkeypatch.setattr(config, "CONFIG_PATHS", (Path("stream-server.toml"), machine))
-    assert find_config(None) is None
-    machine.touch()
-    assert find_config(None) == machine
-    (tmp_path / "stream-server.toml").touch()
-    assert find_config(None) == Path("stream-server.toml")
-    assert find_config(Path("mine.toml")) == Path("mine.toml")
-
-
-def test_the_state_folder_is_made_with_its_parts_for_the_owner_only(tmp_path: Path) -> None:
-    config.prepare_state(tmp_path / "state")
-    config.prepare_state(tmp_path / "state")
-    made = sorted(path.name for path in (tmp_path / "state").iterdir())
-    assert made == ["audit", "certs", "guests", "history", "models"]
-    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "state").iterdir())
-
-
-def test_a_state_folder_that_cannot_be_made_is_named_with_the_option(tmp_path: Path) -> None:
-    (tmp_path / "state").write_text("a file in the way")
-    with pytest.raises(ConfigError, match=r"state.*--state-dir"):
-        config.prepare_state(tmp_path / "state")
 
 
 def test_a_preset_is_the_base_and_the_other_keys_win_over_it(tmp_path: Path) -> None:

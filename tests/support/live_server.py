@@ -21,7 +21,8 @@ from pki import ClientPair, Pki
 
 from certs.tls import client_context
 from stream_server.app import App, Ready
-from stream_server.config import Config, load_config
+from stream_server.config import Config
+from stream_server.config_file import load_config
 from stream_server.engine.fake import silence
 from stream_server.engine.faults import Faults
 

@@ -76,7 +76,7 @@ def test_scores_do_not_depend_on_streams_that_come_go_and_pause(
     np.testing.assert_allclose(scores, alone, atol=BATCH_TOLERANCE, rtol=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_whoever_comes_goes_or_is_muted_meanwhile_each_stream_scores_as_alone(
     network: SileroVad, speech: Float32Array, data: st.DataObject

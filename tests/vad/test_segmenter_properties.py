@@ -104,7 +104,7 @@ def clear_frames(session: Session) -> list[int]:
     return [i for i, p in enumerate(session.probabilities) if p >= session.config.enter_threshold]
 
 
-check = settings(deadline=None, max_examples=150)
+check = settings(max_examples=150)
 
 
 @check

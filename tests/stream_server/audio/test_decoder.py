@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -87,7 +87,6 @@ def test_the_output_does_not_depend_on_where_messages_are_cut(
     assert abs(len(whole) - 400 * 16_000 / rate_hz) <= 1
 
 
-@settings(deadline=None)
 @given(st.sampled_from(Encoding), st.sampled_from(RATES), st.integers(1, 2), st.data())
 def test_any_cuts_give_the_same_samples(
     encoding: Encoding, rate_hz: int, channels: int, data: st.DataObject

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from stream_server.cli import app
 from stream_server.cli.link import guest_url, parse_lifetime
-from stream_server.config import load_config
+from stream_server.config_file import load_config
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
 

@@ -16,7 +16,8 @@ from stream_server.cli.demo import CONFIG as DEMO_CONFIG
 from stream_server.cli.demo import Place
 from stream_server.cli.evaluate import OWN_CONFIG as EVALUATE_CONFIG
 from stream_server.cli.model_rules import _value, with_model_rules
-from stream_server.config import ModelsSection, VaultSection, load_config
+from stream_server.config import ModelsSection, VaultSection
+from stream_server.config_file import load_config
 from stream_server.errors import ConfigError
 from stream_server.sealing.signing import sign
 

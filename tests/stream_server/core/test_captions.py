@@ -112,7 +112,7 @@ def growing(draw: st.DrawFn) -> list[str]:
     return hypotheses
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(growing() | st.lists(texts, max_size=6), st.integers(0, 3))
 @example(["Hello", "Hello", '"Hello'], 0)
 @example(["a.", "a.", "b.."], 0)

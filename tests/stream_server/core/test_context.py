@@ -102,7 +102,6 @@ def test_another_language_begins_another_context() -> None:
     assert prompts("Good morning.", german, "Hello.") == ["", "Good morning.", "Guten Tag.", "Hello."]
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.text("ab", min_size=1, max_size=60), max_size=9), max_size=9))
 def test_a_prompt_is_as_many_whole_words_from_the_end_as_there_is_room_for(bodies: list[list[str]]) -> None:
     texts = [" ".join([f"w{i}", *body]) for i, body in enumerate(bodies)]
@@ -172,7 +171,7 @@ def heard_at_once() -> Listener:
     return heard(World.settle)
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 2)), min_size=12, max_size=12))
 def test_prompts_depend_on_the_audio_and_not_on_when_stages_answer(pace: list[tuple[int, int]]) -> None:
     turns = iter(pace)

@@ -92,7 +92,7 @@ def test_a_session_ends_its_utterances_as_its_client_wants() -> None:
     assert len(finals(Endpointing("conference-room"), 19)) == 1
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(wanted(), st.lists(st.tuples(st.integers(1, 200), st.integers(0, 60)), max_size=5))
 def test_no_wish_loses_or_doubles_a_frame(wish: Endpointing, runs: list[tuple[int, int]]) -> None:
     world = World(SETTINGS).start(Start(AudioFormat(), endpointing=wish))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 from driver import HubWorld, answer, kinds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_server.core.messages import (
@@ -332,7 +332,6 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(steps)
 def test_whatever_one_client_does_the_quiet_one_gets_exactly_its_own(script: list[tuple[int, str]]) -> None:
     world = HubWorld()

@@ -175,7 +175,7 @@ def test_a_split_sample_is_sent_again_whole() -> None:
         AudioFormat(Encoding.PCM_S16LE, 44_100, 2),
     ],
 )
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(0, 30_000), max_size=5).map(sorted))
 def test_the_resampler_hears_nothing_of_the_break(audio: AudioFormat, cuts: list[int]) -> None:
     spoken = np.random.default_rng(7).integers(0, 255, 30_000 * audio.bytes_per_frame // 8, dtype=np.uint8)
@@ -559,7 +559,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(STEPS, max_size=60))
 def test_whatever_is_lost_on_the_way_every_event_comes_once_and_in_order(
     steps: list[tuple[object, ...]],

@@ -29,7 +29,7 @@ from stream_server.engine.fake import numbered_speech, numbers_in, read_numbers,
 from stream_server.errors import EngineFailed, IdleTimeout, ShuttingDown, StreamError
 
 LOOKING_TWICE = dataclasses.replace(START, revise=True, transcript=True, tentative=False)
-check = settings(deadline=None, max_examples=150)
+check = settings(max_examples=150)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def spoken(*, words: bool, talks: list[tuple[int, int]] | None = None) -> tuple[
     return world, jobs
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 180), st.integers(0, 40)), min_size=1, max_size=4))
 def test_words_joined_are_the_text_in_order_inside_their_segments(
     talks: list[tuple[int, int]],

@@ -15,7 +15,7 @@ from stream_server.config import Config, EngineSection
 from stream_server.core.captions import SegmentCaption
 from stream_server.core.messages import Finish, KeepAlive, Start
 from stream_server.core.room_messages import Read
-from stream_server.dialects import native, schema
+from stream_server.dialects import native, room_schema, schema
 from stream_server.dialects.room_wire import decode_reader
 from stream_server.errors import StreamError
 from vad.config import PRESETS
@@ -61,11 +61,11 @@ def test_a_stale_document_is_told_and_written_anew(
 
 def test_every_message_field_and_error_is_in_the_document() -> None:
     streams = [*get_args(schema.ClientText), *get_args(schema.ServerText)]
-    rooms = [*get_args(schema.ReaderText), *get_args(schema.RoomText)]
+    rooms = [*get_args(room_schema.ReaderText), *get_args(room_schema.RoomText)]
     objects = (
         schema.EndpointingObject,
         schema.LimitsObject,
-        schema.SourceObject,
+        room_schema.SourceObject,
         schema.WordObject,
         schema.TranscriptObject,
     )
@@ -105,11 +105,11 @@ def test_the_example_session_is_one_that_the_server_could_have() -> None:
 def test_the_example_reader_reads_what_a_room_could_say() -> None:
     lines = example("reader").splitlines()
     assert isinstance(decode_reader(lines[0][2:]), Read)
-    events = [msgspec.json.decode(line[2:], type=schema.RoomText) for line in lines[1:]]
+    events = [msgspec.json.decode(line[2:], type=room_schema.RoomText) for line in lines[1:]]
     assert [msgspec.json.encode(event).decode() for event in events] == [line[2:] for line in lines[1:]]
     joined = events[0]
-    assert isinstance(joined, schema.JoinedEvent)
-    durable = [event for event in events if isinstance(event, schema.RoomDurableStruct)]
+    assert isinstance(joined, room_schema.JoinedEvent)
+    durable = [event for event in events if isinstance(event, room_schema.RoomDurableStruct)]
     assert [event.event for event in durable] == list(range(joined.first, joined.first + len(durable)))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream_server.core import room_messages
 from stream_server.core.room_messages import Read, ReaderMessage, RoomEvent, Source
-from stream_server.dialects import schema
+from stream_server.dialects import room_schema
 from stream_server.dialects.room_wire import decode_reader, encode_room, encode_room_error
 from stream_server.errors import BadMessage, LinkExpired, ProtocolViolation, StreamError, TooLarge
 
@@ -62,14 +62,14 @@ def test_an_invalid_message_gets_the_vectors_error(vector: dict[str, Any]) -> No
 @named(ROOMS["sent"])
 def test_an_event_is_written_as_the_vector_says(vector: dict[str, Any]) -> None:
     assert encode_room(core_event(vector["core"])).decode() == vector["text"]
-    msgspec.json.decode(vector["text"], type=schema.RoomText)
+    msgspec.json.decode(vector["text"], type=room_schema.RoomText)
 
 
 def test_every_message_of_the_schema_has_a_vector() -> None:
     said = {json.loads(vector["text"])["type"] for vector in ROOMS["valid"]}
-    assert said == {struct.__struct_config__.tag for struct in get_args(schema.ReaderText)}
+    assert said == {struct.__struct_config__.tag for struct in get_args(room_schema.ReaderText)}
     sent = {json.loads(vector["text"])["type"] for vector in ROOMS["sent"]}
-    assert sent | {"error"} == {struct.__struct_config__.tag for struct in get_args(schema.RoomText)}
+    assert sent | {"error"} == {struct.__struct_config__.tag for struct in get_args(room_schema.RoomText)}
     assert {vector["core"]["kind"] for vector in ROOMS["sent"]} == {
         event.__name__ for event in get_args(RoomEvent)
     }

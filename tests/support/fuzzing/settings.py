@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from fuzzing.target import DEEP, Target, as_file
-from stream_server.config import Config, load_config
+from stream_server.config import Config
+from stream_server.config_file import load_config
 from stream_server.core.policy import Right
 from stream_server.errors import ConfigError
 from stream_server.policy_file import load_policy

@@ -18,7 +18,7 @@ from stream_server.client.errors import CaptionError, explain_connect
 from stream_server.client.link import Link
 from stream_server.core.messages import Audio, Resume, Start
 from stream_server.core.room_messages import Read, Source, SourceJoined, is_room_name
-from stream_server.dialects import native, schema
+from stream_server.dialects import native, room_schema, schema
 from stream_server.dialects.room_wire import decode_reader, encode_room
 from stream_server.errors import (
     BadMessage,
@@ -37,7 +37,7 @@ WORDS = (
         for struct in (
             schema.StartMessage,
             schema.ResumeMessage,
-            schema.ReadMessage,
+            room_schema.ReadMessage,
             schema.EndpointingObject,
         )
         for name in struct.__struct_fields__
