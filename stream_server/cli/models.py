@@ -35,6 +35,7 @@ from stream_server.engine.manifest import (
 )
 from stream_server.errors import ConfigError, ModelError
 from stream_server.models.store import ModelStore, folder_bytes
+from stream_server.sealing.container import SealedFile
 from stream_server.sealing.signing import TrustedKey
 from stream_server.state_folder import state_dir
 
@@ -334,9 +335,10 @@ def _verify(folder: Path, bar: Bar, access: ModelAccess) -> TrustedKey | None:
     )
     if is_sealed(folder):
         n_done = 0
-        for _, piece in unsealed_pieces(folder, manifest, access.read_key(text.path)):
-            n_done += len(piece)
-            bar.show("checking the files", n_done, n_bytes)
+        with SealedFile(text.path) as sealed:
+            for _, piece in unsealed_pieces(sealed, manifest, access.read_key(text.path)):
+                n_done += len(piece)
+                bar.show("checking the files", n_done, n_bytes)
         return signer
     verify_files(folder, manifest, lambda n_done: bar.show("checking the files", n_done, n_bytes))
     return signer

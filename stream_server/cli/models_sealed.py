@@ -198,8 +198,8 @@ def _write_plain(folder: Path, key: Key, out: Path) -> None:
     n_bytes, n_done = (folder / SEALED_NAME).stat().st_size, 0
     descriptors: dict[str, int] = {}
     try:
-        with Bar() as bar:
-            for name, piece in unsealed_pieces(folder, manifest, key):
+        with Bar() as bar, SealedFile(folder / SEALED_NAME) as sealed:
+            for name, piece in unsealed_pieces(sealed, manifest, key):
                 if name not in descriptors:
                     if Path(name).name != name or name in (MANIFEST_NAME, SIGNATURE_NAME, SEALED_NAME):
                         raise ModelError(f"{folder / SEALED_NAME} names {name!r}, which no file may have")

@@ -7,7 +7,6 @@ Knows neither torch nor whisper, so that the server can read it without loading 
 
 import functools
 import hashlib
-import io
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from stream_server.engine.guard import Thresholds
+from stream_server.engine.pages import Pages
 from stream_server.errors import ModelError
 from stream_server.sealing.container import SealedFile
 from stream_server.sealing.keys import Key
@@ -256,7 +256,7 @@ def is_sealed(folder: Path) -> bool:
     return (folder / SEALED_NAME).is_file()
 
 
-def unsealed_pieces(folder: Path, manifest: Manifest, key: Key) -> Iterator[tuple[str, memoryview]]:
+def unsealed_pieces(sealed: SealedFile, manifest: Manifest, key: Key) -> Iterator[tuple[str, memoryview]]:
     """Decrypt the files of a sealed model: name, and the next bytes of it, in order.
 
     A thread computes the sha256 of a piece while the next one is read and decrypted: of all that a sealed
@@ -269,16 +269,15 @@ def unsealed_pieces(folder: Path, manifest: Manifest, key: Key) -> Iterator[tupl
         ModelError: The key is another, or the file was altered or does not hold what the manifest names.
     """
     digests = {name: hashlib.sha256() for name in manifest.files}
-    with SealedFile(folder / SEALED_NAME) as sealed:
-        if sorted(entry.name for entry in sealed.public.files) != sorted(digests):
-            raise ModelError(f"{sealed.path} holds other files than its manifest names; copy it again")
-        with ThreadPoolExecutor(1, "sha256") as hasher:
-            before: Future[None] | None = None
-            for name, piece in sealed.pieces(key):
-                if before is not None:
-                    before.result()  # So that no more than two pieces are kept.
-                before = hasher.submit(digests[name].update, piece)
-                yield name, piece
+    if sorted(entry.name for entry in sealed.public.files) != sorted(digests):
+        raise ModelError(f"{sealed.path} holds other files than its manifest names; copy it again")
+    with ThreadPoolExecutor(1, "sha256") as hasher:
+        before: Future[None] | None = None
+        for name, piece in sealed.pieces(key):
+            if before is not None:
+                before.result()  # So that no more than two pieces are kept.
+            before = hasher.submit(digests[name].update, piece)
+            yield name, piece
     for name, digest in digests.items():
         if digest.hexdigest() != manifest.files[name].sha256:
             raise ModelError(
@@ -299,13 +298,13 @@ def verify_files(folder: Path, manifest: Manifest, count: ByteCount | None = Non
         n_before += (folder / name).stat().st_size
 
 
-def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
+def read_verified(folder: Path, manifest: Manifest, name: str) -> Pages:
     """Read a file of the manifest once: what is returned is what was checked.
 
     Raises:
         ModelError: As ``verify_files``.
     """
-    content = b""
+    content = Pages(0)
 
     def digest(path: Path) -> str:
         nonlocal content
@@ -316,21 +315,20 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     return content
 
 
-def _read_and_hash(path: Path) -> tuple[bytes, str]:
-    """The bytes of a file and their sha256, which a thread computes while the next are read."""
+def _read_and_hash(path: Path) -> tuple[Pages, str]:
+    """The content of a file and its sha256, which a thread computes while the next bytes are read."""
     digest, n_done = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        # Filled in place and handed over as it is: CPython copies neither.
-        content = io.BytesIO(bytes(size))
-        with content.getbuffer() as view, ThreadPoolExecutor(1, "sha256") as hasher:
+        content = Pages(os.fstat(file.fileno()).st_size)
+        view = content.view
+        with ThreadPoolExecutor(1, "sha256") as hasher:
             # A file that is cut meanwhile ends in zeros, and so has another sha256.
             while n_read := file.readinto(view[n_done : n_done + _HASH_BLOCK_BYTES]):
                 hasher.submit(digest.update, view[n_done : n_done + n_read])
                 n_done += n_read
             hasher.shutdown()
             digest.update(view[n_done:])
-    return content.getvalue(), digest.hexdigest()
+    return content, digest.hexdigest()
 
 
 def _check_file(folder: Path, manifest: Manifest, name: str, digest_of: Callable[[Path], str]) -> None:

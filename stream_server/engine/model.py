@@ -4,15 +4,11 @@
 local file at all, and loses the alignment heads.
 """
 
-import io
 import zlib
 from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 from whisper.tokenizer import LANGUAGES
 
@@ -27,6 +23,8 @@ from stream_server.engine.manifest import (
     read_verified,
     unsealed_pieces,
 )
+from stream_server.engine.pages import Pages
+from stream_server.engine.weights import take_weights
 from stream_server.errors import ModelError
 from stream_server.sealing.container import SealedFile
 
@@ -52,7 +50,8 @@ def load_whisper(
     """Load checked weights, for inference.
 
     Each file is read once, and the weights are parsed from the bytes that were checked. A sealed model is
-    decrypted in memory; its key is gone when this returns, as far as Python can see to that.
+    decrypted in memory; its key is gone when this returns, as far as Python can see to that. Either way the
+    peak of memory is the larger of the file and the float32 weights, and one tensor (``engine.weights``).
 
     Args:
         folder: The model, sealed or not.
@@ -66,13 +65,13 @@ def load_whisper(
     """
     if is_sealed(folder):
         path = folder / SEALED_NAME
-        weights = _parse(path, read_unsealed(folder, manifest, access))
+        content = read_unsealed(folder, manifest, access)
     else:
         path = folder / WEIGHTS_NAME
         for name in manifest.files.keys() - {WEIGHTS_NAME}:
             read_verified(folder, manifest, name)
-        weights = _parse(path, read_verified(folder, manifest, WEIGHTS_NAME))
-    _prepare(path, weights)
+        content = read_verified(folder, manifest, WEIGHTS_NAME)
+    weights = take_weights(path, content, device)
     model = bare_whisper(ModelDimensions(**msgspec.structs.asdict(manifest.dims)))
     try:
         model.load_state_dict(weights, assign=True)
@@ -85,39 +84,20 @@ def load_whisper(
     return model.eval().requires_grad_(False).to(device)
 
 
-def _parse(path: Path, content: bytes) -> dict[str, Tensor]:
-    try:
-        return load(content)
-    except SafetensorError as exc:
-        raise ModelError(f"{path} is not a safetensors file: {exc}") from exc
-
-
-def read_unsealed(folder: Path, manifest: Manifest, access: ModelAccess) -> bytes:
+def read_unsealed(folder: Path, manifest: Manifest, access: ModelAccess) -> Pages:
     """The weights' file, decrypted and checked.
 
-    In ordinary memory, as a plain one is read: a memory file (``memfd_create``) that safetensors maps would
-    stay whole until the last tensor is converted, a sixth more at the peak (2026-11-21, 240 MB).
+    In ordinary memory, as a plain one is read, and not in a memory file (``memfd_create``): that one has no
+    name either, but its pages are not counted as the process's.
     """
-    path = folder / SEALED_NAME
-    with SealedFile(path) as sealed:
-        size = sum(entry.size for entry in sealed.public.files if entry.name == WEIGHTS_NAME)
-    # Written in place and handed over as it is: CPython copies neither, and a buffer that grows would.
-    content = io.BytesIO(bytes(size))
-    for name, piece in unsealed_pieces(folder, manifest, access.read_key(path)):
-        if name == WEIGHTS_NAME:
-            content.write(piece)
-    return content.getvalue()
-
-
-def _prepare(path: Path, weights: dict[str, Tensor]) -> None:
-    """Make all tensors float32, and check that their numbers are finite."""
-    for name in weights:
-        # One by one, so that half-precision weights do not stay beside their copies.
-        weights[name] = weights[name].float()
-        if not weights[name].isfinite().all():
-            raise ModelError(
-                f"{path}: {name} holds numbers that are not finite; take the model from its source"
-            )
+    with SealedFile(folder / SEALED_NAME) as sealed:
+        sizes = {entry.name: entry.size for entry in sealed.public.files}
+        content, n_done = Pages(sizes.get(WEIGHTS_NAME, 0)), 0
+        for name, piece in unsealed_pieces(sealed, manifest, access.read_key(sealed.path)):
+            if name == WEIGHTS_NAME:
+                content.view[n_done : n_done + len(piece)] = piece
+                n_done += len(piece)
+    return content
 
 
 def bare_whisper(dims: ModelDimensions) -> Whisper:

@@ -39,7 +39,7 @@ class Need:
     weights: int
     """As float32, wherever they are computed with."""
     reading: int
-    """More than that while it is loaded, for its file and what is parsed from it."""
+    """More than that while it is loaded, for its file: see ``engine.weights``."""
     decoding: int
     """Keys and values of one batch; only one model decodes at a time."""
 
@@ -86,9 +86,9 @@ def need_of(folder: Path, manifest: Manifest, *, is_cuda: bool, n_rows: int) -> 
     file = folder / (SEALED_NAME if is_sealed(folder) else WEIGHTS_NAME)
     n_file = file.stat().st_size if file.exists() else 0
     weights = weight_bytes(manifest.dims)
-    # The file and the tensors parsed from it lie side by side, then are made float32 one by one.
-    reading = max(0, 2 * n_file - weights)
     dims = manifest.dims
+    # The file's pages go back as its tensors are converted; the largest one lies there twice.
+    reading = max(0, n_file - weights) + FLOAT32_BYTES * dims.n_vocab * dims.n_text_state
     n_positions = FITTED_POSITIONS if manifest.audio_context == "fit" else dims.n_audio_ctx
     n_values = 2 * dims.n_text_layer * dims.n_text_state * (n_positions + dims.n_text_ctx)
     return Need(weights, reading, n_rows * n_values * (FLOAT16_BYTES if is_cuda else FLOAT32_BYTES))

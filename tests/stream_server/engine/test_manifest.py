@@ -217,7 +217,7 @@ def test_what_is_read_is_what_was_checked(tmp_path: Path, monkeypatch: pytest.Mo
     entry = {"sha256": hashlib.sha256(weights).hexdigest()}
     folder = folder_with(tmp_path, good() | {"files": {"model.safetensors": entry}}, weights)
     manifest = read_manifest(folder)
-    assert read_verified(folder, manifest, "model.safetensors") == weights
+    assert read_verified(folder, manifest, "model.safetensors").view == weights
     for place in {0, size // 2, size - 1}:
         altered = bytearray(weights)
         altered[place] ^= 1
