@@ -17,7 +17,7 @@ from stream_server.config import Config
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.networks import contains
 from stream_server.core.policy import PolicyInForce
-from stream_server.core.writer_tokens import WriterToken
+from stream_server.core.writer_tokens import RevokedTokens, WriterToken
 from stream_server.errors import ConfigError, NotAllowed, TokenExpired
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
@@ -66,6 +66,7 @@ class Access:
         metrics: Dates of expiry, and reloads that failed.
         has_guests: Whether a context without client certificates is needed too.
         token_stream_s: How long after a token was made its stream ends.
+        revoked_tokens: Writer tokens taken back; whoever reads their list replaces them.
 
     Raises:
         ConfigError: The files cannot be used.
@@ -81,6 +82,7 @@ class Access:
         *,
         has_guests: bool,
         token_stream_s: int,
+        revoked_tokens: RevokedTokens,
     ) -> None:
         self.presence = Presence()
         self._files = files
@@ -90,6 +92,7 @@ class Access:
         self._auditor = auditor
         self._metrics = metrics
         self._token_stream_s = token_stream_s
+        self._revoked_tokens = revoked_tokens
         self._is_asked = False
         try:
             self._live = LiveCredentials(files, utc_now())
@@ -175,6 +178,8 @@ class Access:
         return self._token_objection(token, address)
 
     def _token_objection(self, token: WriterToken, address: str) -> Objection | None:
+        if token.id in self._revoked_tokens.ids:
+            return Objection("taken_back", NotAllowed("this token was taken back; ask for another one"))
         if not contains((token.network,), address):
             return Objection("address_not_allowed", NotAllowed("this token is for another network"))
         minter = token.minter

@@ -33,6 +33,7 @@ from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
 from stream_server.core.settings import SessionSettings, Tiers
 from stream_server.core.supervisor import GaveUp, Report, Restarting, Results, Undecodable
+from stream_server.core.writer_tokens import RevokedTokens
 from stream_server.decoding import Decoding
 from stream_server.dialects import schema
 from stream_server.dialects.room_wire import encode_room
@@ -144,6 +145,7 @@ class App:
         self._is_open = False
         self._policy = PolicyInForce(policy_in_force(config, state))
         self._quotas = AudioQuotas(self._policy, time.time)
+        self._revoked_tokens = RevokedTokens()
         self._guest_door: GuestDoor | None = None
 
     def stop(self) -> None:
@@ -181,6 +183,7 @@ class App:
             self._metrics,
             has_guests=has_guests,
             token_stream_s=self._config.guest.stream_s,
+            revoked_tokens=self._revoked_tokens,
         )
         inherited = take_inherited()
         check_doors(
@@ -259,7 +262,15 @@ class App:
         context = self._access.guest_context
         if context is None:
             return None
-        return GuestDoor(self._config, self._state, context, self._metrics, self._audit, sockets)
+        return GuestDoor(
+            self._config,
+            self._state,
+            context,
+            self._metrics,
+            self._audit,
+            self._revoked_tokens,
+            sockets,
+        )
 
     async def _start_models(self) -> Tiers:
         """Load VAD and Whisper at once; neither is left running if the other fails."""

@@ -19,6 +19,9 @@ from stream_server.config_checks import (
 )
 from vad.config import PRESETS, SegmenterConfig
 
+STREAM_S_MAX = 86_400
+"""The longest that streams by writer tokens may go on after their tokens were made."""
+
 
 class ServerSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the server listens."""
@@ -192,7 +195,7 @@ class GuestSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "readers readers_per_address writers writers_per_address connects_per_minute tokens_per_minute"
             " handshakes handshakes_per_address handshakes_per_second",
         )
-        check_range("stream_s", self.stream_s, 60, 86_400)
+        check_range("stream_s", self.stream_s, 60, STREAM_S_MAX)
         check_networks("networks", self.networks)
         check_proxies(self.proxy_from)
         if self.url is not None and not self.url.startswith("https://"):

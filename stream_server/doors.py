@@ -18,12 +18,17 @@ from stream_server.core.quotas import AudioQuotas
 from stream_server.core.room_log import RoomLimits
 from stream_server.core.rooms import Rooms
 from stream_server.core.signed import KeysInForce
-from stream_server.core.writer_tokens import WriterToken, WriterTokens
+from stream_server.core.writer_tokens import RevokedTokens, WriterToken, WriterTokens
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
-from stream_server.transport.audit_events import token_keys_changed, token_keys_kept
+from stream_server.transport.audit_events import (
+    reader_cut,
+    token_keys_changed,
+    token_keys_kept,
+    token_taken_back,
+)
 from stream_server.transport.connection import stream_handler, writer_handler
 from stream_server.transport.gate import Gate, RoomDoor, StreamDoor, TokenDoor
 from stream_server.transport.guest_gate import GuestGate, WriterDoor
@@ -108,7 +113,8 @@ class GuestDoor:
         state: Folder with ``guests``.
         context: TLS without client certificates.
         metrics: Reloads of keys that failed.
-        auditor: Told of other keys.
+        auditor: Told of other keys, of tokens taken back, and of readers who were cut.
+        revoked_tokens: Kept as their list says.
         sockets: That already listen; None binds ``guest.host`` and ``guest.port``.
 
     Raises:
@@ -122,6 +128,7 @@ class GuestDoor:
         context: SwappableContext,
         metrics: Metrics,
         auditor: Auditor,
+        revoked_tokens: RevokedTokens,
         sockets: list[socket.socket] | None = None,
     ) -> None:
         self._config = config
@@ -133,6 +140,8 @@ class GuestDoor:
         self.tokens = WriterTokens(self._keys, time.time, lambda: secrets.token_hex(6))
         """Of writers; made at the gate of clients with a certificate."""
         self._guests.set_links(self._links.changed_links() or [])
+        self._revoked_tokens = revoked_tokens
+        revoked_tokens.ids = self._links.changed_revoked_tokens() or frozenset()
         self.context = context
         self._sockets = sockets or bind(config.guest.host, config.guest.port, section="guest")
 
@@ -194,9 +203,11 @@ class GuestDoor:
         )
 
     def tick(self) -> None:
-        """About once a second: end readers whose link is over or was revoked."""
+        """About once a second: take in what has changed, end readers whose link is over or was revoked."""
         self.refresh()
-        self._guests.tick()
+        self._refresh_revoked_tokens()
+        for link_id in self._guests.tick():
+            self._auditor.record(reader_cut(link_id))
 
     def refresh(self) -> None:
         """Take in keys and the list of links, if they have changed."""
@@ -209,6 +220,20 @@ class GuestDoor:
             links = None
         if links is not None:
             self._guests.set_links(links)
+
+    def _refresh_revoked_tokens(self) -> None:
+        try:
+            ids = self._links.changed_revoked_tokens()
+        except ConfigError as exc:
+            # What is known stays in force, as with links.
+            _log.error("revoked_tokens_unreadable", extra=fields(error=str(exc)))
+            self._metrics.reload_failures.labels(what="revoked_tokens").inc()
+            return
+        if ids is not None:
+            _log.info("revoked_tokens_reloaded", extra=fields(tokens=len(ids)))
+            for token_id in sorted(ids - self._revoked_tokens.ids):
+                self._auditor.record(token_taken_back(token_id))
+            self._revoked_tokens.ids = ids
 
     def _refresh_keys(self) -> None:
         try:

@@ -1,9 +1,9 @@
-"""Links and keys of guests, on disk: the list that ``stream-server link`` changes, and what signs.
+"""Links, revoked tokens and keys of guests, on disk: lists that commands change, and what signs.
 
 The folder is ``guests`` in the state folder: ``link.key`` (PEM, Ed25519), which signs links and tokens,
-``retired.json`` with the public halves of the keys before it, and ``links.json``; all 0600. The server looks
-at them about once a second and takes changed ones in; files are replaced whole, so that it never reads half
-of one.
+``retired.json`` with the public halves of the keys before it, ``links.json``, and ``revoked.json`` with the
+writer tokens that were taken back; all 0600. The server looks at them about once a second and takes changed
+ones in; files are replaced whole, so that it never reads half of one.
 """
 
 import fcntl
@@ -22,8 +22,10 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from stream_server.config import STREAM_S_MAX
 from stream_server.core.guests import Link
 from stream_server.core.signed import OVERLAP_S, Keys, RetiredKey
+from stream_server.core.writer_tokens import TOKEN_ID
 from stream_server.errors import ConfigError
 
 _Stamp = tuple[int, int, int]
@@ -31,10 +33,24 @@ LINKS_MAX = 10_000
 """Links in force at once."""
 RETIRED_MAX = 16
 """Earlier keys that are tried on what clients show."""
+REVOKED_MAX = 10_000
+"""Tokens in the list of those taken back."""
+REVOKED_S = STREAM_S_MAX
+"""How long they stand there: a token made just before opens connections and keeps streams no longer."""
 
 
 class _LinksFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     links: list[Link]
+
+
+class _RevokedToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    revoked: int
+    """Seconds since 1970."""
+
+
+class _RevokedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tokens: list[_RevokedToken]
 
 
 class _Retired(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +77,9 @@ class GuestLinks:
         self._key_file = self._folder / "link.key"
         self._retired_file = self._folder / "retired.json"
         self._list_file = self._folder / "links.json"
+        self._revoked_file = self._folder / "revoked.json"
         self._seen: _Stamp | None = None
+        self._seen_revoked: _Stamp | None = None
         self._seen_keys: tuple[_Stamp, _Stamp] | None = None
 
     def keys(self) -> Keys:
@@ -181,6 +199,50 @@ class GuestLinks:
             revoked = msgspec.structs.replace(found, revoked=True)
             self._write([revoked if link is found else link for link in links])
         return revoked
+
+    def revoke_token(self, token_id: str, now_s: int) -> None:
+        """Take a writer token back; a server that runs takes note within some seconds.
+
+        Which tokens there are stands in no list, so that one that was never made is taken back as well. Those
+        of which nothing can be left are forgotten.
+
+        Args:
+            token_id: As its maker was told, and as the audit log has it.
+            now_s: Seconds since 1970.
+        """
+        if not TOKEN_ID.fullmatch(token_id):
+            raise ConfigError(
+                f"{token_id!r} is no token's id, which is 12 of 0-9 a-f; the audit log has it where the token"
+                " was made (token.mint) and used, under detail.token"
+            )
+        with self._locked():
+            kept = [one for one in self._revoked() if one.revoked + REVOKED_S > now_s and one.id != token_id]
+            if len(kept) >= REVOKED_MAX:
+                raise ConfigError(
+                    f"{REVOKED_MAX} tokens are taken back already; to void all of them: "
+                    "stream-server keys rotate tokens --void"
+                )
+            content = _RevokedFile([*kept, _RevokedToken(token_id, now_s)])
+            _replace(self._revoked_file, msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+
+    def changed_revoked_tokens(self) -> frozenset[str] | None:
+        """The ids of tokens taken back, if the list is not the one that this returned before."""
+        seen = _stamp(self._revoked_file)
+        if seen == self._seen_revoked:
+            return None
+        self._seen_revoked = seen
+        return frozenset(one.id for one in self._revoked())
+
+    def _revoked(self) -> list[_RevokedToken]:
+        if not self._revoked_file.exists():
+            return []
+        try:
+            return msgspec.json.decode(_read(self._revoked_file), type=_RevokedFile).tokens
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise ConfigError(
+                f"{self._revoked_file} is damaged ({exc}); put back a copy, or void all tokens with "
+                "`stream-server keys rotate tokens --void` and delete it"
+            ) from exc
 
     def _write(self, links: list[Link]) -> None:
         _replace(self._list_file, msgspec.json.format(msgspec.json.encode(_LinksFile(links))) + b"\n")

@@ -29,6 +29,7 @@ class AuditAction(StrEnum):
     """A request, after TLS."""
     TOKEN_MINT = "token.mint"  # noqa: S105  a name, not a secret
     """A client made a token by which others send audio in its place."""
+    TOKEN_REVOKE = "token.revoke"  # noqa: S105  a name, not a secret
     SESSION_START = "session.start"
     SESSION_END = "session.end"
     MODEL_LOAD = "model.load"

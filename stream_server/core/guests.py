@@ -120,11 +120,19 @@ class Guests:
         """A reader that was let in has gone."""
         del self._readers[reader]
 
-    def tick(self) -> None:
-        """About once a second: end the readers whose link is over or was revoked."""
+    def tick(self) -> list[str]:
+        """About once a second: end the readers whose link is over or was revoked.
+
+        Returns:
+            The ids of their links, one for each reader that is ended by this call.
+        """
+        cut = []
         for reader, link_id in self._readers.items():
             if self._is_over(self._links.get(link_id)):
+                if reader.error is None:
+                    cut.append(link_id)
                 reader.cut(_link_expired())
+        return cut
 
     def _link_behind(self, token: str | None, room: str) -> Link:
         if token is None:

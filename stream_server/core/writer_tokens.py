@@ -10,12 +10,15 @@ the right to *mint* asks for a token over mutual TLS and hands it on. The token 
 
 It names the certificate behind it. Whoever uses it acts for that certificate's owner: by the rights that the
 owner has at that moment, out of the owner's quotas, and under the owner's name in the audit log. So a token
-needs no list: it is worth nothing once the certificate has ended, was revoked, or may no longer mint.
+needs no list of those that are good: it is worth nothing once the certificate has ended, was revoked, or may
+no longer mint. A single one can be taken back by its id, which then stands in a list until nothing of the
+token can be left.
 
 Pure: time and randomness are arguments.
 """
 
 import base64
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +39,7 @@ from stream_server.core.signed import (
 from stream_server.errors import TokenExpired
 
 TOKEN_S_MIN = 10
+TOKEN_ID = re.compile(r"[0-9a-f]{12}")
 NETWORK_RULE = "a network is such as 10.1.0.0/16 or 2001:db8::/48, or one address, and not every address"
 
 _AUDIENCE = "stream-server writer token"
@@ -90,6 +94,13 @@ class _TokenClaims(Claims, frozen=True):
     network: str
     name: str | None
     minter: _Minter
+
+
+class RevokedTokens:
+    """The tokens that an operator has taken back; replaced as a whole when their list changes."""
+
+    def __init__(self) -> None:
+        self.ids: frozenset[str] = frozenset()
 
 
 class WriterTokens:

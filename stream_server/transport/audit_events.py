@@ -94,6 +94,16 @@ def token_keys_kept() -> AuditEvent:
     return AuditEvent(AuditAction.KEY_ROTATE, Outcome.FAILURE, resource="key:tokens", reason="kept_the_old")
 
 
+def token_taken_back(token_id: str) -> AuditEvent:
+    """A token that opens nothing from here on."""
+    return AuditEvent(AuditAction.TOKEN_REVOKE, Outcome.SUCCESS, resource=f"token:{token_id}")
+
+
+def reader_cut(link_id: str) -> AuditEvent:
+    """A live reader whose link is over, or was revoked."""
+    return AuditEvent(AuditAction.AUTHORIZE, Outcome.DENIED, resource=f"link:{link_id}", reason="link_over")
+
+
 def report_read(identity: Identity, address: str, resource: str) -> AuditEvent:
     """An admin who is given the security report."""
     return AuditEvent(AuditAction.REPORT_READ, Outcome.SUCCESS, actor_of(identity), address, resource)

@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.client import HTTPSConnection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from typer.testing import CliRunner
 from certs.tls import client_context
 from stream_server.cli import app
 from stream_server.engine.fake import numbered_speech, numbers_in
+from stream_server.records.folder import AuditFolder
+from stream_server.records.line import decode
 
 GUEST = {"enabled": True, "port": 0}
 
@@ -113,6 +116,9 @@ async def test_a_revoked_link_ends_who_reads_by_it(open_house: LiveServer, pki: 
         events = await asyncio.wait_for(guest.rest_or_error(), 10)
         assert (events[-1]["code"], guest.socket.close_code) == ("link_expired", 1008)
     assert line.split()[0] not in listed(pki)
+    folder = AuditFolder(Path(open_house.config.audit.folder or ""))
+    entries = [decode(one) for number in folder.numbers() for one in folder.lines(number)]
+    assert (f"link:{line.split()[0]}", "link_over") in {(entry.object, entry.reason) for entry in entries}
     status, body = await exchange(open_house, pki, link)
     assert (status, body["code"]) == (410, "link_expired")
 

@@ -341,6 +341,52 @@ async def test_a_stream_ends_with_its_makers_right_and_its_token_cannot_be_used_
             assert "token" in cut.detail
 
 
+async def test_a_single_token_is_taken_back_with_its_streams_and_without_a_restart(
+    house: LiveServer, own: Pki, desk: ClientPair
+) -> None:
+    lost, kept = [await minted(house, own, desk, room="hall", name=name) for name in ("lost", "kept")]
+    async with shown(house, own, lost.token) as by_lost, shown(house, own, kept.token) as by_kept:
+        for client in (by_lost, by_kept):
+            await client.send({**START, "room": "hall"}, SPEECH)
+            await client.receive("started")
+        began_s = time.monotonic()
+        take_back(own, lost.id)
+        events = await by_lost.rest_or_error()
+        assert time.monotonic() - began_s < CUT_WITHIN_S
+        assert [event["type"] for event in events][-2:] == ["final", "error"]
+        assert (events[-1]["code"], by_lost.socket.close_code) == ("not_allowed", 1008)
+        assert "taken back" in events[-1]["message"]
+        await by_kept.send(FINISH)
+        assert (await by_kept.rest())[-1]["type"] == "finished"
+    assert await refused(house, own, lost.token) == (403, "token_taken_back")
+    async with shown(house, own, kept.token):
+        pass
+    told = [entry for entry in entries(house) if entry.reason == "taken_back"]
+    assert [entry.detail["token"] for entry in told] == [lost.id]
+    assert f"token:{lost.id}" in {entry.object for entry in entries(house) if entry.action == "token.revoke"}
+
+
+async def test_a_damaged_list_of_tokens_taken_back_revives_none(
+    house: LiveServer, own: Pki, desk: ClientPair, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = await minted(house, own, desk)
+    take_back(own, token.id)
+    known = house.app._revoked_tokens
+    await house.until(lambda: token.id in known.ids)
+    file = own.store.folder.parent / "guests" / "revoked.json"
+    whole = file.read_bytes()
+    file.write_text("{")
+    await house.until(lambda: "revoked_tokens_unreadable" in caplog.text)
+    assert await refused(house, own, token.token) == (403, "token_taken_back")
+    file.write_bytes(whole)
+
+
+def take_back(pki: Pki, token_id: str) -> None:
+    state = str(pki.store.folder.parent)
+    result = CliRunner().invoke(app, ["token", "--revoke", token_id, "--state-dir", state])
+    assert result.exit_code == 0, result.output
+
+
 async def test_a_stream_does_not_outlast_its_tokens_time(
     house: LiveServer, own: Pki, desk: ClientPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,9 +8,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stream_server import guest_links
-from stream_server.core.signed import OVERLAP_S
+from stream_server.config import STREAM_S_MAX
+from stream_server.core.signed import OVERLAP_S, TOKEN_S_MAX
 from stream_server.errors import ConfigError
-from stream_server.guest_links import GuestLinks
+from stream_server.guest_links import REVOKED_S, GuestLinks
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
@@ -53,11 +54,57 @@ def test_a_link_that_is_not_there_cannot_be_revoked(tmp_path: Path) -> None:
         GuestLinks(tmp_path).revoke("abc")
 
 
+A, B, C = "aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"
+
+
+def test_tokens_are_taken_back_until_nothing_of_them_can_be_left(tmp_path: Path) -> None:
+    operator, server = GuestLinks(tmp_path), GuestLinks(tmp_path)
+    assert server.changed_revoked_tokens() == frozenset()
+    assert server.changed_revoked_tokens() is None
+    operator.revoke_token(A, 1_000)
+    operator.revoke_token(A, 1_001)
+    assert server.changed_revoked_tokens() == {A}
+    assert server.changed_revoked_tokens() is None
+    operator.revoke_token(B, 1_000 + REVOKED_S)
+    assert server.changed_revoked_tokens() == {A, B}
+    operator.revoke_token(C, 1_001 + REVOKED_S)
+    assert server.changed_revoked_tokens() == {B, C}
+    assert stat.S_IMODE((tmp_path / "guests" / "revoked.json").stat().st_mode) == 0o600
+
+
+def test_a_token_stays_taken_back_longer_than_it_and_its_streams_can_last() -> None:
+    assert REVOKED_S >= max(TOKEN_S_MAX, STREAM_S_MAX)
+
+
+def test_the_list_of_tokens_taken_back_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guest_links, "REVOKED_MAX", 2)
+    links = GuestLinks(tmp_path)
+    links.revoke_token(A, 1_000)
+    links.revoke_token(B, 1_001)
+    with pytest.raises(ConfigError, match="keys rotate tokens --void"):
+        links.revoke_token(C, 1_002)
+    links.revoke_token(B, 1_002)
+    links.revoke_token(C, 1_000 + REVOKED_S)
+    assert links.changed_revoked_tokens() == {B, C}
+
+
+@pytest.mark.parametrize(
+    "token_id", ["", "aaaaaaaaaaa", "aaaaaaaaaaaaa", "AAAAAAAAAAAA", "aaaaaaaaaaaa\n", "../x"]
+)
+def test_what_is_no_tokens_id_is_refused_with_where_to_find_one(tmp_path: Path, token_id: str) -> None:
+    links = GuestLinks(tmp_path)
+    with pytest.raises(ConfigError, match=r"detail\.token"):
+        links.revoke_token(token_id, 1_000)
+    assert not (tmp_path / "guests" / "revoked.json").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("links.json", b"{"),
         ("links.json", b'{"links":[{"id":1}]}'),
+        ("revoked.json", b"{"),
+        ("revoked.json", b'{"tokens":["aaaaaaaaaaaa"]}'),
         ("link.key", b"no key"),
         ("retired.json", b"{"),
         ("retired.json", b'{"keys":[{"key":"AAAA","retired":1}]}'),
@@ -68,8 +115,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
     links.add("hall", 100, 1_000)
     links.keys()
     (tmp_path / "guests" / name).write_bytes(content)
+    read = {"links.json": links.links, "revoked.json": links.changed_revoked_tokens}.get(name, links.keys)
     with pytest.raises(ConfigError, match=name):
-        links.links() if name == "links.json" else links.keys()
+        read()
 
 
 def test_the_list_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

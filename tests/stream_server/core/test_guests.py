@@ -125,7 +125,8 @@ def test_a_link_that_has_ended_says_so_and_its_readers_are_cut(how: str) -> None
     else:
         world.clock.now_s = LINK.expires
         world.guests.set_links([])
-    world.guests.tick()
+    assert world.guests.tick() == [LINK.id]
+    assert world.guests.tick() == []
     assert isinstance(reader.error, LinkExpired)
     assert reader.pop() is None
     with pytest.raises(LinkExpired):

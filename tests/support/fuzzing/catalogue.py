@@ -12,7 +12,7 @@ MODULES = {
     **dict.fromkeys(
         (
             *("certificate", "uri", "authority", "revocation-list", "unsigned-list", "certificate-index"),
-            *("guest-text", "guest-claims", "guest-links", "writer-token-text"),
+            *("guest-text", "guest-claims", "guest-links", "revoked-tokens", "writer-token-text"),
         ),
         "credentials",
     ),
@@ -22,7 +22,7 @@ MODULES = {
     **dict.fromkeys(
         (
             *("manifest", "signature", "sealed", "huggingface-config", "generation-config"),
-            *("safetensors", "openai-checkpoint"),
+            *("safetensors", "weights", "openai-checkpoint"),
         ),
         "model_files",
     ),

@@ -303,6 +303,26 @@ guest_links = Target(
 )
 
 
+def _feed_revoked_tokens(data: bytes) -> None:
+    folder = scratch() / "guests"
+    folder.mkdir(exist_ok=True)
+    (folder / "revoked.json").write_bytes(data)
+    ids = GuestLinks(Path(scratch())).changed_revoked_tokens()
+    assert ids is not None
+
+
+revoked_tokens = Target(
+    _feed_revoked_tokens,
+    (ConfigError,),
+    lambda: [
+        b'{"tokens": [{"id": "0123456789ab", "revoked": 1}]}',
+        b'{"tokens": []}',
+        b'{"tokens": ["0123456789ab"]}',
+    ],
+    (b'"revoked":99999999999999999999', DEEP, b"\xff"),
+)
+
+
 def writer_tokens() -> WriterTokens:
     """What knows the tokens of writers."""
     return WriterTokens(_keys(), lambda: _NOW_S, lambda: "0123456789ab")

@@ -18,6 +18,8 @@ from safetensors.torch import save
 
 from fuzzing.target import DEEP, Target, as_file, scratch
 from stream_server.engine.manifest import read_manifest, version_key
+from stream_server.engine.pages import Pages
+from stream_server.engine.weights import take_weights
 from stream_server.errors import ModelError
 from stream_server.models import checkpoint as checkpoints
 from stream_server.models.huggingface import dimensions_of, parse_config, parse_generation_config
@@ -197,6 +199,23 @@ safetensors = Target(
     ),
     rss_mb_max=1_536,
     n_suite=40,
+)
+
+
+def _feed_weights(data: bytes) -> None:
+    content = Pages(len(data))
+    content.view[:] = data
+    for tensor in take_weights(Path("model.safetensors"), content, torch.device("cpu")).values():
+        assert tensor.dtype == torch.float32
+        assert tensor.isfinite().all()
+
+
+weights = Target(
+    _feed_weights,
+    (ModelError,),
+    lambda: [*_safetensors_seeds(), save({"a": torch.ones(2).half(), "b": torch.ones(3).bfloat16()})],
+    safetensors.words,
+    rss_mb_max=1_536,
 )
 
 
