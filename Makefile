@@ -102,8 +102,9 @@ demo-model: $(VENV)/.base ## train the embedded model from nothing: hours on 2 c
 sealed-cost: $(VENV)/.dev ## what a sealed model of 2 GB costs beyond a plain one: 9 GB of memory, 6 GB of disk
 	@$(BIN)/python -m benchmarks.sealing --mb 2000
 
-audit-edits: $(VENV)/.dev ## edit the audit log in 10,000 ways and see each one found: minutes
-	@STREAM_SERVER_AUDIT_EDITS=10000 $(BIN)/python -m pytest tests/stream_server/records/test_verify.py
+audit-edits: $(VENV)/.dev ## 10,000 edits of the audit log, each found, and 1,000 clean logs without alarm: minutes
+	@STREAM_SERVER_AUDIT_EDITS=10000 $(BIN)/python -m pytest \
+	  tests/stream_server/records/test_verify.py tests/stream_server/records/test_anchor.py
 
 fuzz: $(VENV)/.fuzz ## fuzz each parser for SECONDS=60 with atheris (TARGET=policy for one): minutes
 	@PYTHONPATH=tests/support $(BIN)/python -m fuzzing.runner $(TARGET:%=--target %) --seconds $(SECONDS) --jobs $(JOBS)

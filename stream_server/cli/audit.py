@@ -20,7 +20,7 @@ from stream_server.records.export import csv_lines, ocsf_lines
 from stream_server.records.folder import AuditFolder, FolderError, read_public_key
 from stream_server.records.line import LineError
 from stream_server.records.report import Counted, Report
-from stream_server.records.summary import entries, summarise, verify_commands, verify_in_use
+from stream_server.records.summary import entries, summarise, verify_logs
 from stream_server.records.verify import Integrity, Verdict
 from stream_server.state_folder import state_dir
 
@@ -76,8 +76,7 @@ def verify_command(
     folder = _folder(state)
     with _one_line_errors():
         second = AuditFolder(checkpoints) if checkpoints else None
-        verdict = verify_in_use(folder, second, read_public_key(key) if key else None)
-        commands = verify_commands(folder, second)
+        verdict, commands = verify_logs(folder, second, read_public_key(key) if key else None)
     if as_json:
         typer.echo(msgspec.json.encode({**msgspec.to_builtins(verdict), "commands": commands}).decode())
     else:
@@ -161,7 +160,9 @@ def _show_verdict(verdict: Verdict, folder: AuditFolder) -> None:
         f"[green]intact:[/] {verdict.n_entries} entries, {verdict.n_checkpoints} checkpoints, "
         f"{verdict.n_uncovered} entries not signed yet ({folder.path})"
     )
-    if not verdict.has_second_place:
+    if verdict.n_anchors:
+        console.print(f"It ends no earlier than the {verdict.n_anchors} anchors in the server's log say.")
+    elif not verdict.has_second_place:
         console.print(
             "[yellow]compared with nothing kept elsewhere:[/] an old copy of the log would pass too; "
             "give --checkpoints FOLDER and --key FILE"

@@ -60,6 +60,8 @@ class AuditAction(StrEnum):
     LINK_REVOKE = "link.revoke"
     SERVER_START = "server.start"
     SERVER_STOP = "server.stop"
+    LOG_ANCHOR = "audit.anchor"
+    """Where the log of commands ended at this moment: its newest checkpoint."""
     LOG_RECOVER = "audit.recover"
     """A line cut off by a crash was set aside at start."""
     LOG_EXPIRE = "audit.expire"

@@ -20,6 +20,9 @@ from pathlib import Path
 from stream_server.core.audit import AuditEvent
 from stream_server.errors import AuditUnavailable
 from stream_server.ops.log import fields
+from stream_server.records.anchor import CommandsEnd
+from stream_server.records.command_log import commands_in
+from stream_server.records.folder import AuditFolder, FolderError
 from stream_server.records.repeats import Repeats
 from stream_server.records.writer import AuditSettings, AuditWriter
 
@@ -28,6 +31,8 @@ _log = logging.getLogger(__name__)
 QUEUE_MAX = 10_000
 BATCH_MAX = 256
 RETRY_S = 1.0
+ANCHOR_S = 60.0
+"""How often a server with nothing to sign looks whether commands have written their log."""
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class AuditLog:
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._writer = AuditWriter(folder, settings, host, clock, publish)
+        self._commands_end = CommandsEnd(commands_in(AuditFolder(folder)))
+        self._look_s = time.monotonic() + ANCHOR_S
         self._repeats = Repeats()
         self._queue: deque[_Item] = deque()
         self._changed = threading.Condition()
@@ -140,7 +147,10 @@ class AuditLog:
             if not is_written:
                 time.sleep(RETRY_S)
         try:
-            self._writer.close()
+            try:
+                self._anchor()
+            finally:
+                self._writer.close()
         except OSError as exc:
             self._report(exc)
 
@@ -161,7 +171,8 @@ class AuditLog:
             if self._writer.is_rotation_asked:
                 self._writer.rotate()
                 _log.info("audit_key_rotated")
-            if self._writer.is_checkpoint_due:
+            if self._writer.is_checkpoint_due or time.monotonic() >= self._look_s:
+                self._anchor()
                 self._writer.checkpoint()
             if not batch:
                 self._writer.tidy()
@@ -169,6 +180,19 @@ class AuditLog:
             self._report(exc)
             return False
         return True
+
+    def _anchor(self) -> None:
+        """Tell where the log of commands ends, if it has grown."""
+        self._look_s = time.monotonic() + ANCHOR_S
+        try:
+            event = self._commands_end.anchor()
+        except (FolderError, OSError) as exc:
+            # Commands go on without: `audit verify` names what is wrong with their log.
+            _log.error("audit_commands_unreadable", extra=fields(error=str(exc)))
+            return
+        if event is not None:
+            self._writer.write([event])
+            self._commands_end.mark_written(event)
 
     def _give_back(self, batch: list[_Item]) -> None:
         """Tell those who wait; keep what nobody waits for."""

@@ -10,7 +10,7 @@ from stream_server.records.command_log import commands_in
 from stream_server.records.folder import AuditFolder, TornLine
 from stream_server.records.line import Entry, decode
 from stream_server.records.report import Report, make_report
-from stream_server.records.verify import Integrity, Verdict, verify
+from stream_server.records.verify import NO_ANCHORS, Anchors, Checked, Integrity, Verdict, check
 
 HISTORY = timedelta(days=30)
 """Read before a report's period, to know what is new in it."""
@@ -40,7 +40,7 @@ def summarise(folder: AuditFolder, second: AuditFolder | None, hours: int, now: 
     """
     since = now - timedelta(hours=hours)
     report = make_report(entries(folder, since - HISTORY), since, now)
-    return Summary(report, verify_in_use(folder, second), verify_commands(folder, second))
+    return Summary(report, *verify_logs(folder, second))
 
 
 def entries(folder: AuditFolder, since: datetime | None = None) -> Iterator[Entry]:
@@ -82,24 +82,44 @@ def _begins_before(folder: AuditFolder, number: int, moment: datetime) -> bool:
     return first is not None and decode(first).time <= moment
 
 
-def verify_in_use(
+def verify_logs(
     folder: AuditFolder, second: AuditFolder | None = None, first_key: bytes | None = None
-) -> Verdict:
-    """Check a log to which a server may be writing; see ``verify``.
+) -> tuple[Verdict, Verdict | None]:
+    """Check the log of a server and that of commands in it, the second against what the first tells of it.
 
-    A server that begins a new file or packs an old one changes the folder while it is read. So a fault counts
-    when it is found a second time, which is after such a moment.
+    Both may be written meanwhile.
+
+    Args:
+        folder: The server's log.
+        second: Copies of their checkpoints.
+        first_key: The first public key of the server's log, as noted elsewhere.
+
+    Returns:
+        The verdicts; None for commands where neither their log is, nor a copy, nor an anchor.
     """
-    verdict = verify(folder, second, first_key)
-    return verdict if verdict.integrity is Integrity.INTACT else verify(folder, second, first_key)
-
-
-def verify_commands(folder: AuditFolder, second: AuditFolder | None = None) -> Verdict | None:
-    """Check the log of commands that lies in a server's; None where neither it nor a copy is."""
+    # First the server's: what it tells of the other is there by the time that one is read.
+    server = _check_in_use(folder, second, first_key)
     commands = commands_in(folder)
     copies = None if second is None else commands_in(second)
     if copies is not None and not copies.path.exists():
         copies = None
-    if not commands.path.exists() and copies is None:
-        return None
-    return verify_in_use(commands, copies)
+    if not commands.path.exists() and copies is None and not server.anchors:
+        return server.verdict, None
+    return server.verdict, _check_in_use(commands, copies, anchors=server.anchors).verdict
+
+
+def _check_in_use(
+    folder: AuditFolder,
+    second: AuditFolder | None = None,
+    first_key: bytes | None = None,
+    anchors: Anchors = NO_ANCHORS,
+) -> Checked:
+    """Check a log to which somebody may be writing.
+
+    A server that begins a new file or packs an old one changes the folder while it is read. So a fault counts
+    when it is found a second time, which is after such a moment.
+    """
+    checked = check(folder, second, first_key, anchors)
+    if checked.verdict.integrity is Integrity.INTACT:
+        return checked
+    return check(folder, second, first_key, anchors)

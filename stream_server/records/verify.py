@@ -2,14 +2,16 @@
 
 A change inside a file breaks the chain or a checkpoint's root. Cutting the end off, or putting an old copy
 of the whole folder back, shows only against checkpoints kept in a second place; so the verdict says
-whether there was one.
+whether there was one. For the log of commands the server's is such a place: see ``records.anchor``.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from stream_server.core.audit import AuditAction
 from stream_server.records import line
+from stream_server.records.anchor import anchored_note
 from stream_server.records.folder import AuditFolder, FolderError, TornLine
 from stream_server.records.line import LineError
 from stream_server.records.merkle import MerkleTree
@@ -40,6 +42,22 @@ class Verdict:
     """Whether checkpoints kept elsewhere were compared."""
     problem: str | None = None
     """What is wrong, with the file's number and the entry's."""
+    n_anchors: int = 0
+    """Checkpoints that another log tells of, and that were compared."""
+
+
+Anchors = Mapping[int, Sequence[str]]
+"""By file, the checkpoints that another log tells of."""
+NO_ANCHORS: Anchors = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check found, in the log and in it about another."""
+
+    verdict: Verdict
+    anchors: Anchors
+    """Of the log of commands, as far as this log is in order."""
 
 
 class _Broken(Exception):
@@ -56,6 +74,7 @@ class _Walk:
 
     folder: AuditFolder
     second: AuditFolder | None
+    anchors: Anchors
     key: bytes
     origin: str
     prev: str
@@ -65,9 +84,21 @@ class _Walk:
     expired_until: int = 0
     """The last file whose deletion an entry tells of."""
     missing: list[int] = field(default_factory=list)
+    told: dict[int, list[str]] = field(default_factory=dict)
+    """Anchors of another log that entries of this one hold."""
 
 
 def verify(folder: AuditFolder, second: AuditFolder | None = None, first_key: bytes | None = None) -> Verdict:
+    """Check a log from its first file to its last entry; see ``check``."""
+    return check(folder, second, first_key).verdict
+
+
+def check(
+    folder: AuditFolder,
+    second: AuditFolder | None = None,
+    first_key: bytes | None = None,
+    anchors: Anchors = NO_ANCHORS,
+) -> Checked:
     """Check a log from its first file to its last entry.
 
     Args:
@@ -75,33 +106,39 @@ def verify(folder: AuditFolder, second: AuditFolder | None = None, first_key: by
         second: A folder with copies of the checkpoints, out of reach of whoever might edit the log.
         first_key: Public key of the first file, 32 bytes, as noted when the log began; else the folder's own,
             which somebody who writes a whole new log replaces with it.
+        anchors: Checkpoints of this log that another one tells of.
     """
-    walk = None
+    walk: _Walk | None = None
+    integrity: Integrity = Integrity.INTACT
+    problem: str | None = None
     try:
         origin = folder.origin()
-        walk = _Walk(folder, second, first_key or folder.first_key(), origin, line.genesis(origin))
+        key = first_key or folder.first_key()
+        walk = _Walk(folder, second, anchors, key, origin, line.genesis(origin))
         _go(walk)
     except _Broken as broken:
         integrity, problem = broken.integrity, str(broken)
     except FolderError as exc:
         integrity, problem = Integrity.UNREADABLE, str(exc)
-    else:
-        return _verdict(walk, Integrity.INTACT, None, second)
-    return _verdict(walk, integrity, problem, second)
-
-
-def _verdict(
-    walk: _Walk | None, integrity: Integrity, problem: str | None, second: AuditFolder | None
-) -> Verdict:
+    n_anchors = sum(map(len, anchors.values()))
     if walk is None:
-        return Verdict(integrity, 0, 0, 0, second is not None, problem)
-    n_uncovered = walk.n_uncovered
-    return Verdict(integrity, walk.seq, walk.n_checkpoints, n_uncovered, second is not None, problem)
+        return Checked(Verdict(integrity, 0, 0, 0, second is not None, problem, n_anchors), NO_ANCHORS)
+    verdict = Verdict(
+        integrity,
+        walk.seq,
+        walk.n_checkpoints,
+        walk.n_uncovered,
+        second is not None,
+        problem,
+        n_anchors,
+    )
+    return Checked(verdict, walk.told)
 
 
 def _go(walk: _Walk) -> None:
     present = set(walk.folder.numbers())
     noted = set(walk.folder.note_numbers()) | set(walk.second.note_numbers() if walk.second else ())
+    noted |= walk.anchors.keys()
     last = max(present | noted, default=0)
     if not present:
         raise FolderError(f"{walk.folder.path}: there is no audit log here")
@@ -130,12 +167,12 @@ def _go(walk: _Walk) -> None:
 
 
 def _checkpoints(walk: _Walk, number: int) -> list[Checkpoint]:
-    """The checkpoints of a file from both places, signatures checked, by size."""
+    """The checkpoints of a file from all places, signatures checked, by size."""
     notes = walk.folder.read_notes(number)
     if walk.second is not None:
-        notes = notes + [note for note in walk.second.read_notes(number) if note not in set(notes)]
+        notes = notes + walk.second.read_notes(number)
     checkpoints = []
-    for note in notes:
+    for note in dict.fromkeys((*notes, *walk.anchors.get(number, ()))):
         try:
             checkpoint = open_note(note, walk.key)
         except NoteError as exc:
@@ -190,6 +227,11 @@ def _check_line(walk: _Walk, number: int, content: bytes) -> None:
     if entry.action == AuditAction.LOG_EXPIRE:
         last = entry.detail.get("last_file")
         walk.expired_until = max(walk.expired_until, last if isinstance(last, int) else 0)
+    if (anchored := anchored_note(entry)) is not None:
+        of_file, note = anchored
+        told = walk.told.setdefault(of_file, [])
+        if told[-1:] != [note]:  # A server that starts tells once more what the one before has told.
+            told.append(note)
     walk.seq += 1
     walk.prev = line.digest(content)
 

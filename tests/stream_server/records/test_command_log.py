@@ -11,8 +11,8 @@ from audit_logs import Clock, event
 from stream_server.records import command_log
 from stream_server.records.command_log import CommandLog, commands_in
 from stream_server.records.folder import AuditFolder
-from stream_server.records.summary import verify_commands
-from stream_server.records.verify import Integrity
+from stream_server.records.summary import verify_logs
+from stream_server.records.verify import Integrity, Verdict
 from stream_server.records.writer import AuditError, AuditSettings
 
 
@@ -27,10 +27,14 @@ def log_in(root: Path, clock: Clock | None = None) -> CommandLog:
     )
 
 
+def verdict_of(root: Path, copies: AuditFolder | None = None) -> Verdict | None:
+    return verify_logs(AuditFolder(root / "audit"), copies)[1]
+
+
 def test_each_write_is_signed_and_copied(tmp_path: Path) -> None:
     for i in range(3):
         log_in(tmp_path).write([event(i)])
-    verdict = verify_commands(AuditFolder(tmp_path / "audit"), AuditFolder(tmp_path / "copies"))
+    verdict = verdict_of(tmp_path, AuditFolder(tmp_path / "copies"))
     assert verdict is not None
     assert (verdict.integrity, verdict.n_entries, verdict.n_uncovered) == (Integrity.INTACT, 3, 0)
     assert verdict.n_checkpoints == 3
@@ -45,7 +49,7 @@ def test_a_day_later_there_is_another_file_and_key(tmp_path: Path) -> None:
     folder = commands_in(AuditFolder(tmp_path / "audit"))
     assert folder.numbers() == [1, 2, 3]
     assert folder.packed(1).exists()
-    verdict = verify_commands(AuditFolder(tmp_path / "audit"), AuditFolder(tmp_path / "copies"))
+    verdict = verdict_of(tmp_path, AuditFolder(tmp_path / "copies"))
     assert verdict is not None
     assert verdict.integrity is Integrity.INTACT
 
@@ -56,7 +60,7 @@ def test_commands_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(write, range(12)))
-    verdict = verify_commands(AuditFolder(tmp_path / "audit"), AuditFolder(tmp_path / "copies"))
+    verdict = verdict_of(tmp_path, AuditFolder(tmp_path / "copies"))
     assert verdict is not None
     assert (verdict.integrity, verdict.n_entries) == (Integrity.INTACT, 12)
 
@@ -89,8 +93,8 @@ def test_a_log_that_is_gone_is_missed_where_there_are_copies(tmp_path: Path) -> 
     log_in(tmp_path).write([event(0)])
     folder = commands_in(AuditFolder(tmp_path / "audit")).path
     folder.rename(tmp_path / "elsewhere")
-    assert verify_commands(AuditFolder(tmp_path / "audit")) is None
-    verdict = verify_commands(AuditFolder(tmp_path / "audit"), AuditFolder(tmp_path / "copies"))
+    assert verdict_of(tmp_path) is None
+    verdict = verdict_of(tmp_path, AuditFolder(tmp_path / "copies"))
     assert verdict is not None
     assert verdict.integrity is Integrity.UNREADABLE
 

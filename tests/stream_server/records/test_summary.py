@@ -7,8 +7,8 @@ import pytest
 from audit_logs import Log
 
 from stream_server.records import summary as module
-from stream_server.records.summary import entries, summarise, verify_in_use
-from stream_server.records.verify import Integrity, Verdict
+from stream_server.records.summary import entries, summarise, verify_logs
+from stream_server.records.verify import NO_ANCHORS, Checked, Integrity, Verdict, check
 
 
 @pytest.fixture
@@ -52,10 +52,10 @@ def test_a_file_that_is_packed_while_it_is_opened_is_read(log: Log, monkeypatch:
 
 
 def test_a_fault_counts_when_it_is_found_twice(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = verify_in_use(log.folder)
-    torn = Verdict(Integrity.TRUNCATED, 3, 0, 3, False, "a new file was just begun")
-    verdicts = [torn, good]
-    monkeypatch.setattr(module, "verify", lambda *_: verdicts.pop(0))
-    assert verify_in_use(log.folder) == good
-    verdicts = [torn, torn]
-    assert verify_in_use(log.folder) == torn
+    good = check(log.folder)
+    torn = Checked(Verdict(Integrity.TRUNCATED, 3, 0, 3, False, "a new file was just begun"), NO_ANCHORS)
+    found = [torn, good]
+    monkeypatch.setattr(module, "check", lambda *_: found.pop(0))
+    assert verify_logs(log.folder) == (good.verdict, None)
+    found = [torn, torn]
+    assert verify_logs(log.folder) == (torn.verdict, None)

@@ -42,7 +42,7 @@ def test_every_edit_is_found(whole: Log, tmp_path: Path, name: str) -> None:
     log = Log(tmp_path)
     shutil.copytree(whole.second.path, log.second.path, dirs_exist_ok=True)
     shutil.copytree(whole.root / "old", tmp_path / "old")
-    for seed in range(N_EDITS // len(MUTATIONS)):
+    for seed in range(-(-N_EDITS // len(MUTATIONS))):
         shutil.rmtree(log.folder.path, ignore_errors=True)
         shutil.copytree(whole.folder.path, log.folder.path)
         MUTATIONS[name](log, random.Random(seed))
