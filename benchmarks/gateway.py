@@ -318,8 +318,13 @@ async def measure_live(
     }
 
 
-async def measure_memory(server: Server, core: int, counts: tuple[int, int], *, with_speech: bool) -> float:
-    """Bytes of one more session: the slope between two numbers of them."""
+async def measure_memory(
+    server: Server, core: int, counts: tuple[int, int], *, with_speech: bool
+) -> tuple[float, float]:
+    """Bytes of one more session, the slope between two numbers of them; and the loop's longest lag, seconds.
+
+    Where the loop lags, what clients send meanwhile comes at once, and the buffers of TLS grow to hold it.
+    """
     holder = await _spawn("hold", server.url, str(server.certs), str(int(with_speech)), core=core)
     assert holder.stdin is not None
     assert holder.stdout is not None
@@ -328,9 +333,10 @@ async def measure_memory(server: Server, core: int, counts: tuple[int, int], *, 
         holder.stdin.write(f"{n_more}\n".encode())
         await holder.stdout.readline()
         sizes.append(server.rss_bytes())
+    lags_s = await server.lags_s()
     holder.kill()
     await holder.wait()
-    return (sizes[1] - sizes[0]) / counts[1]
+    return (sizes[1] - sizes[0]) / counts[1], max(lags_s)
 
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -352,13 +358,13 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
             print(json.dumps(live))
             found["live"].append(live)
     if options.memory:
-        for name, with_speech in (("idle_bytes", False), ("open_segment_bytes", True)):
+        for name, with_speech in (("idle", False), ("open_segment", True)):
             async with running(server_core, realtime=options.realtime) as server:
-                size = await measure_memory(
+                size, lag_s = await measure_memory(
                     server, client_core, (50, options.memory), with_speech=with_speech
                 )
-            found[name] = round(size)
-            print(name, round(size))
+            found[f"{name}_bytes"], found[f"{name}_lag_max_ms"] = round(size), round(1000 * lag_s)
+            print(f"{name}: {size / 1000:.0f} kB a session, the loop's longest lag {1000 * lag_s:.0f} ms")
     return found
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from vad.audio import FRAME_SAMPLES, Float32Array
-from vad.states import CONTEXT_SAMPLES, SlotArray, VadStates
+from vad.states import CONTEXT_SAMPLES, HIDDEN_SIZE, SlotArray, VadStates
 
 KNOWN_NETWORKS: Final = {
     "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720": "silero-vad 6.2.3",
@@ -28,6 +28,9 @@ KNOWN_NETWORKS: Final = {
 A TorchScript file is a program: a changed one runs with the server's rights.
 """
 
+_ROWS_MAX: Final = 256
+"""Rows that the network is given at once; more gain nothing (``benchmarks/vad.py``)."""
+_ROWS_STEP: Final = 8
 _WARM_UP_CALLS: Final = 3  # TorchScript observes a graph's first calls and compiles it on the next.
 
 
@@ -106,8 +109,8 @@ class SileroVad:
     def warm_up(self, batch_sizes: tuple[int, ...] = (1, 8, 64)) -> None:
         """Score silence, so that no stream pays for the network's compilation (70 ms where it was measured).
 
-        Sizes need not be complete: the first batch of a size never seen costs 1 to 3 ms more than the next,
-        for memory and kernels, and is not compiled again. Call it in the thread that will score.
+        Sizes need not be complete: the first batch of a number of rows (see ``_n_rows``) costs 1 to 3 ms more
+        than the next, for memory and kernels, and compiles nothing. Call it in the thread that will score.
         """
         for size in batch_sizes:
             states = VadStates()
@@ -119,14 +122,33 @@ class SileroVad:
         self, network_input: Float32Array, hidden: Float32Array
     ) -> tuple[Float32Array, Float32Array]:
         """Map float32 (B, 576) and (2, B, 128) to probabilities (B,) and the next (2, B, 128)."""
-        n_rows = len(network_input)
-        if n_rows == 1:
-            # A single row takes another matrix kernel, whose rounding moves scores by up to 5e-6; batches of
-            # 2 to 200 agreed within 1e-6. Doubling the row keeps scores the same whoever else is connected.
-            network_input, hidden = network_input.repeat(2, axis=0), hidden.repeat(2, axis=1)
+        probabilities = np.empty(len(network_input), dtype=np.float32)
+        next_hidden = np.empty_like(hidden)
+        for start in range(0, len(network_input), _ROWS_MAX):
+            part = slice(start, start + _ROWS_MAX)
+            probabilities[part], next_hidden[:, part] = self._pass(network_input[part], hidden[:, part])
+        return probabilities, next_hidden
+
+    def _pass(self, network_input: Float32Array, hidden: Float32Array) -> tuple[Float32Array, Float32Array]:
+        """The same for at most ``_ROWS_MAX`` rows."""
+        n, rows = len(network_input), _n_rows(len(network_input))
+        padded_input = np.zeros((rows, network_input.shape[1]), dtype=np.float32)
+        padded_hidden = np.zeros((2, rows, HIDDEN_SIZE), dtype=np.float32)
+        padded_input[:n] = network_input
+        padded_hidden[:, :n] = hidden
         with torch.inference_mode():
-            scores, state = self._network(torch.from_numpy(network_input), torch.from_numpy(hidden))
-        return scores.numpy().reshape(-1)[:n_rows], state.numpy()[:, :n_rows]
+            scores, state = self._network(torch.from_numpy(padded_input), torch.from_numpy(padded_hidden))
+        return scores.numpy().reshape(-1)[:n], state.numpy()[:, :n]
+
+
+def _n_rows(n: int) -> int:
+    """How many rows the network is given for 1 to ``_ROWS_MAX`` streams; those of no stream are zeros.
+
+    Few numbers, since torch keeps up to 400 kB for each that it has seen, 38 MB in all before it forgets the
+    first and makes them anew. And at least two rows: a single one takes another matrix kernel, whose rounding
+    moves scores by up to 5e-6, where batches of 2 to 200 agreed within 1e-6.
+    """
+    return 2 if n <= 2 else 4 if n <= 4 else -(-n // _ROWS_STEP) * _ROWS_STEP
 
 
 def _is_silent(frames: Float32Array) -> npt.NDArray[np.bool_]:

@@ -1,13 +1,15 @@
 """What the loop and the engine say to each other.
 
 Values only, so that they can be pickled: the engine is another process. Audio travels as
-little-endian int16 bytes at 16 kHz, which is what a session keeps, half the size of float32.
+little-endian int16 bytes at 16 kHz, which is what a session keeps, half the size of float32. Until then a
+job that waits refers to its session's audio, see ``core.audio_window``.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from stream_server.core.audio_window import SharedPcm
 from stream_server.core.hops import Hops
 from stream_server.core.messages import BeamSearch, SessionId, Task, Tier, Word
 
@@ -42,8 +44,8 @@ class DecodeJob:
     final: bool
     start: int
     """Position of the first sample in the session."""
-    pcm: bytes = field(repr=False)
-    """int16 little-endian mono 16 kHz, at least one sample, at most 30 s."""
+    pcm: bytes | SharedPcm = field(repr=False)
+    """int16 little-endian mono 16 kHz, at least one sample, at most 30 s; ``bytes`` once it was pickled."""
     language: str | None
     task: Task
     tier: Tier

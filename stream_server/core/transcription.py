@@ -253,7 +253,7 @@ class Transcription:
             yield Submit(job)
 
     def _keep_look(self, segment: PendingFinal, final: DecodeJob) -> Iterator[Step]:
-        """Take a copy of the audio of what is to be looked at when its finals have left."""
+        """Keep what is to be looked at when its finals have left."""
         if self._looks is None:
             return
         for span in self._looks.close(segment):

@@ -140,6 +140,7 @@ class Child:
                 return
             if batch is None:
                 return
+            del batch  # Its audio would lie here until the next one comes.
 
     def _post(self, call: Callable[[], None]) -> None:
         try:

@@ -127,7 +127,7 @@ class FakeTranscriber:
 
 
 def _read(job: DecodeJob, now_s: float) -> DecodeResult:
-    samples = np.frombuffer(job.pcm, dtype="<i2")
+    samples = np.frombuffer(bytes(job.pcm), dtype="<i2")
     numbers = read_numbers(samples)
     if not numbers:
         return job.answered(text=ranges_text(read_tags(samples)), language="en", now_s=now_s)

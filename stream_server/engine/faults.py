@@ -77,7 +77,7 @@ class FaultyTranscriber:
     def _fail(self, batch: Batch) -> None:
         self._n_calls += 1
         time.sleep(self._faults.delay_s)
-        if self._faults.deadly and any(self._faults.deadly in job.pcm for job in batch.jobs):
+        if self._faults.deadly and any(self._faults.deadly in bytes(job.pcm) for job in batch.jobs):
             os.kill(os.getpid(), signal.SIGKILL)
         match self._faults.at.get(self._n_calls):
             case Fault.KILL:

@@ -72,7 +72,7 @@ def score(frames: NDArray[np.int16]) -> list[float]:
 
 def answer(job: DecodeJob, now_s: float = 0.0, text: str | None = None) -> DecodeResult:
     """What the fake engine says of a job: the numbers in its audio."""
-    numbers = read_numbers(np.frombuffer(job.pcm, dtype="<i2"))
+    numbers = read_numbers(np.frombuffer(bytes(job.pcm), dtype="<i2"))
     said = " ".join(map(str, numbers)) if text is None else text
     return job.answered(text=said, language="en", now_s=now_s, tokens=tuple(numbers))
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from vad.audio import Float32Array, int16_to_float32
 from vad.cli import read_recording
 from vad.framing import Framer
-from vad.model import KNOWN_NETWORKS, NetworkFileError, SileroVad, find_network
+from vad.model import _ROWS_MAX, KNOWN_NETWORKS, NetworkFileError, SileroVad, _n_rows, find_network
 from vad.states import SILENT_FRAMES_MAX, VadStates
 
 pytestmark = pytest.mark.model
@@ -172,6 +172,26 @@ def test_speech_scores_high_and_silence_low(network: SileroVad, speech: Float32A
     assert scores.dtype == np.float32
     assert scores[:30].max() < 0.1
     assert scores[40:110].mean() > 0.8
+
+
+def test_a_batch_larger_than_the_network_is_given_at_once_scores_the_same(
+    network: SileroVad, speech: Float32Array
+) -> None:
+    n_streams = 300
+    states = VadStates()
+    slots = np.array(open_slots(states, n_streams), dtype=np.intp)
+    together = [network.score(speech[tick : tick + n_streams], slots, states) for tick in (0, 50)]
+    for stream in (0, 255, 256, 299):
+        alone = network.score_stream(speech[[stream, 50 + stream]])
+        np.testing.assert_allclose([batch[stream] for batch in together], alone, atol=BATCH_TOLERANCE, rtol=0)
+
+
+def test_the_network_is_given_few_numbers_of_rows_none_of_them_one() -> None:
+    rows = [_n_rows(n) for n in range(1, _ROWS_MAX + 1)]
+    assert all(n <= given_ < n + 8 for n, given_ in enumerate(rows, start=1))
+    assert min(rows) == 2
+    assert max(rows) == _ROWS_MAX
+    assert len(set(rows)) <= 34
 
 
 def test_an_empty_batch_and_an_empty_stream_have_no_scores(network: SileroVad) -> None:
