@@ -15,6 +15,6 @@ export { toSrt, toText, toVtt } from "./exports.js";
 export { Resampler, level, toInt16 } from "./resample.js";
 export { RoomReader } from "./room.js";
 export { CaptionStream } from "./stream.js";
-export { emptyTranscript, reduce } from "./transcript.js";
+export { emptyTranscript, modelNote, reduce } from "./transcript.js";
 export { CaptionsView } from "./view.js";
 export { SUBPROTOCOL, WireError, decode, encode } from "./wire.js";

@@ -7,6 +7,7 @@
  */
 
 import { RoomReader } from "./room.js";
+import { modelNote } from "./transcript.js";
 import { CaptionsView } from "./view.js";
 
 /** Lines kept by an element that may stand in a page for weeks. */
@@ -62,8 +63,14 @@ export class LiveCaptions extends HTMLElement {
       server: this.getAttribute("server") ?? undefined,
       link: this.getAttribute("link"),
       linesMax: LINES_MAX,
-      onTranscript: (transcript) => this.#view?.render(transcript),
-      onState: (state) => this.#tell(state),
+      onTranscript: (transcript) => {
+        this.#view?.render(transcript);
+        this.#say();
+      },
+      onState: (state) => {
+        this.#say();
+        this.dispatchEvent(new CustomEvent("state", { detail: state }));
+      },
     });
     this.#view?.render(this.#reader.transcript);
     this.#reader.open();
@@ -76,11 +83,13 @@ export class LiveCaptions extends HTMLElement {
     this.toggleAttribute("windowed", lines > 0);
   }
 
-  /** @param {import("./connection.js").State} state */
-  #tell(state) {
-    const problem = "problem" in state ? state.problem : null;
-    this.#state.textContent = problem === null ? "" : `${problem.title} ${problem.advice}`;
-    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  /** What is wrong, or what a reader should know of the captions. */
+  #say() {
+    if (this.#reader === null) return;
+    const { state, transcript } = this.#reader;
+    const note = state.name === "live" ? modelNote(transcript) : "";
+    const words = "problem" in state ? `${state.problem.title} ${state.problem.advice}` : note;
+    if (this.#state.textContent !== words) this.#state.textContent = words;
   }
 }
 

@@ -36,11 +36,15 @@
  * @property {string} stable What no later partial of the segment changes.
  * @property {string} tentative The rest.
  *
+ * Which model has read the newest segment of a source.
+ * @typedef {{ segment: number, model: string | null }} Reading `model`: the lighter one; null for the usual one.
+ *
  * @typedef {object} Transcript
  * @property {readonly Line[]} lines Oldest first.
  * @property {readonly OpenLine[]} open In the order of their segments.
  * @property {Readonly<Record<string, string>>} speakers Name by source, of those present.
  * @property {ReadonlySet<string>} running Sources in the middle of an utterance.
+ * @property {Readonly<Record<string, Reading>>} readings By source: what reads it.
  * @property {string} origin Of the lines that come.
  * @property {number} nextId
  * @property {number} linesMax
@@ -55,7 +59,9 @@ export const LINES_MAX = 10_000;
  * @returns {Transcript}
  */
 export function emptyTranscript(linesMax = LINES_MAX) {
-  return { lines: [], open: [], speakers: {}, running: new Set(), origin: "", nextId: 0, linesMax, nDropped: 0 };
+  return {
+    lines: [], open: [], speakers: {}, running: new Set(), readings: {}, origin: "", nextId: 0, linesMax, nDropped: 0,
+  };
 }
 
 /**
@@ -76,9 +82,9 @@ export function reduce(transcript, event, offset = 0) {
     case "source_left":
       return left(transcript, event.source);
     case "partial":
-      return withPartial(transcript, event);
+      return withPartial(readBy(transcript, event), event);
     case "final":
-      return withFinal(transcript, event, offset);
+      return withFinal(readBy(transcript, event), event, offset);
     case "utterance":
       return withUtterance(transcript, event);
     default:
@@ -115,6 +121,26 @@ export function endOf(transcript) {
 }
 
 /**
+ * What a reader should know of the text that comes: that a lighter model reads some of it. "" when none does.
+ * @param {Transcript} transcript
+ */
+export function modelNote(transcript) {
+  const models = new Set(Object.values(transcript.readings).flatMap(({ model }) => model ?? []));
+  return models.size === 0 ? "" : `Lighter model while the server is busy: ${[...models].sort().join(", ")}`;
+}
+
+/**
+ * The final of a segment may come after a partial of the next one, which tells more of what comes.
+ * @param {Transcript} transcript
+ * @param {import("./wire.js").Partial | import("./wire.js").Final} event
+ * @returns {Transcript}
+ */
+function readBy(transcript, { source = "", segment, model }) {
+  if (segment < (transcript.readings[source]?.segment ?? 0)) return transcript;
+  return { ...transcript, readings: { ...transcript.readings, [source]: { segment, model: model ?? null } } };
+}
+
+/**
  * @param {Transcript} transcript
  * @param {import("./wire.js").Joined} event
  * @returns {Transcript}
@@ -122,7 +148,7 @@ export function endOf(transcript) {
 function joined(transcript, event) {
   const base = event.gap ? withGap(transcript) : transcript;
   const speakers = Object.fromEntries(event.sources.map(({ source, speaker }) => [source, speaker]));
-  return { ...base, speakers, open: [], origin: event.life };
+  return { ...base, speakers, open: [], readings: {}, origin: event.life };
 }
 
 /**
@@ -143,7 +169,8 @@ function left(transcript, source) {
 function withoutOpen(transcript, source) {
   const running = new Set(transcript.running);
   running.delete(source);
-  return { ...transcript, running, open: transcript.open.filter((line) => line.source !== source) };
+  const { [source]: _, ...readings } = transcript.readings;
+  return { ...transcript, running, readings, open: transcript.open.filter((line) => line.source !== source) };
 }
 
 /**

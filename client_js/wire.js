@@ -237,6 +237,7 @@ const SERVER = {
     text,
     language: orNull(text),
     words: maybe(orNull(listOf(record({ text, start: number, end: number })))),
+    model: maybe(text),
   },
   flushed: { event: count },
   ack: { samples: count },

@@ -1,6 +1,7 @@
 /** What both pages have: the state of the connection, problems, menus, copying and downloading. */
 
 import { toSrt, toText, toVtt } from "../exports.js";
+import { modelNote } from "../transcript.js";
 
 /**
  * The element with an id that the page is known to have.
@@ -36,6 +37,18 @@ export function showState(state, live) {
   // A problem stays in view while the next attempt is under way: it would flicker otherwise.
   if ("problem" in state) showProblem(state.problem.title, state.problem.advice, !state.problem.isFinal);
   else if (state.name !== "connecting") hideProblem();
+}
+
+/**
+ * Say beside the state of the connection what a reader should know of the captions that come.
+ * @param {import("../connection.js").State} state
+ * @param {import("../transcript.js").Transcript} transcript
+ */
+export function showNote(state, transcript) {
+  const words = state.name === "live" ? modelNote(transcript) : "";
+  const line = byId("note");
+  // A screen reader would say the same again.
+  if (line.textContent !== words) line.textContent = words;
 }
 
 /**

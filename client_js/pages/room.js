@@ -3,7 +3,7 @@
 import { RoomReader } from "../room.js";
 import { CaptionsView } from "../view.js";
 import { ROOM_PATTERN } from "../wire.js";
-import { byId, newestButton, offerSaving, showProblem, showState, stamp, tameMenus } from "./parts.js";
+import { byId, newestButton, offerSaving, showNote, showProblem, showState, stamp, tameMenus } from "./parts.js";
 import { offerReading } from "./reading.js";
 
 /** Lines a screen keeps: more than any has room for. */
@@ -33,10 +33,12 @@ const reader = new RoomReader({
   onTranscript: (transcript) => {
     view.render(transcript);
     tellWho();
+    showNote(reader.state, transcript);
   },
   onState: (state) => {
     showState(state, "");
     tellWho();
+    showNote(state, reader.transcript);
     if (isScreen && state.name === "live") void renewPage();
   },
 });

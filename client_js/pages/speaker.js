@@ -7,7 +7,7 @@ import { CaptionStream } from "../stream.js";
 import { cleared, emptyTranscript } from "../transcript.js";
 import { CaptionsView } from "../view.js";
 import { ROOM_PATTERN, isSpeakerName } from "../wire.js";
-import { byId, hideProblem, newestButton, offerSaving, showProblem, showState, stamp, tameMenus } from "./parts.js";
+import { byId, hideProblem, newestButton, offerSaving, showNote, showProblem, showState, stamp, tameMenus } from "./parts.js";
 import { offerReading } from "./reading.js";
 
 /** Audio waiting longer than this is told: captions come late then. */
@@ -88,10 +88,12 @@ function openStream() {
     onTranscript: (changed) => {
       transcript = changed;
       view.render(changed);
+      showNote(mine.state, changed);
     },
     onState: (state) => {
       if (stream !== mine) return;
       showState(state, isStopping ? "Finishing …" : "Live");
+      showNote(state, transcript);
       if (state.name === "failed" || state.name === "ended") void letGo();
     },
   });

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { toText } from "../exports.js";
-import { cleared, emptyTranscript, reduce, withGap } from "../transcript.js";
+import { cleared, emptyTranscript, modelNote, reduce, withGap } from "../transcript.js";
 import { decode } from "../wire.js";
 
 /** @type {(events: object[], linesMax?: number) => import("../transcript.js").Transcript} */
@@ -155,4 +155,30 @@ test("an utterance whose finals are forgotten changes nothing; one of which a pa
   const gone = told([...said, final(3, "four"), final(4, "five")], 2);
   assert.equal(reduce(gone, utterance(0, 2, "One two three.")), gone);
   assert.deepEqual(texts(reduce(told(said, 1), utterance(0, 2, "One two three."))), ["One two three."]);
+});
+
+test("a note tells of the lighter model from the utterance that it reads to the one that it does not", () => {
+  const model = "base.en";
+  const before = told([partial(0, "one", 0), final(0, "One.")]);
+  assert.equal(modelNote(before), "");
+  const stepped = reduce(before, partial(1, "two", 0, { model }));
+  assert.equal(modelNote(stepped), "Lighter model while the server is busy: base.en");
+  const back = reduce(reduce(stepped, partial(2, "three", 0)), final(1, "Two.", { model }));
+  assert.equal(modelNote(back), "");
+});
+
+test("a note tells of every source of a room, until it leaves or the stream begins anew", () => {
+  const both = told([
+    final(4, "One.", { source: "1", speaker: "Anna", time: 9, model: "base.en" }),
+    final(7, "Two.", { source: "2", speaker: "Bo", time: 9, model: "base.en" }),
+    final(8, "Three.", { source: "2", speaker: "Bo", time: 9 }),
+  ]);
+  assert.match(modelNote(both), /base\.en$/);
+  assert.equal(modelNote(reduce(both, /** @type {any} */ ({ type: "source_left", event: 9, source: "1", speaker: "Anna", time: 9 }))), "");
+  const mine = told([final(4, "One.", { model: "base.en" }), { type: "started", event: 1, session: "b" }, partial(0, "a", 0)]);
+  assert.equal(modelNote(mine), "");
+});
+
+test("a note stays when the reader clears the page", () => {
+  assert.match(modelNote(cleared(told([final(0, "One.", { model: "tiny" })]))), /tiny$/);
 });

@@ -125,6 +125,8 @@ class RoomUtterance:
     text: str
     language: str | None
     unix_s: float
+    model: str | None = None
+    """As in ``messages.Partial``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -293,6 +293,7 @@ class Rooms:
             text=event.text,
             language=event.language,
             unix_s=self._unix_s(),
+            model=event.model,
         )
         self._append(room, utterance, now_s)
 

@@ -158,6 +158,8 @@ class RoomUtteranceEvent(RoomDurableStruct, frozen=True, kw_only=True, tag="utte
     """Language the text is in, when the model tells."""
     time: float
     """When it was published, in seconds since 1970."""
+    model: str | msgspec.UnsetType = msgspec.UNSET
+    """The lighter model that read it, while the server has too much to do; else left out."""
 
 
 class RoomErrorEvent(RoomStruct, frozen=True, kw_only=True, tag="error"):

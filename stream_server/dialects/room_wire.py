@@ -143,6 +143,7 @@ def _utterance(event: RoomUtterance) -> room_schema.RoomUtteranceEvent:
         text=event.text,
         language=event.language,
         time=_time(event.unix_s),
+        model=given(event.model),
     )
 
 
