@@ -12,11 +12,15 @@ Layout::
 Keys are created with mode 0600 (never wider, not for a moment) and folders with 0700. Every file is written
 beside its target, synced and renamed, so a reader sees the old or the new one, whole. Commands that change
 the folder hold a lock on it, so two at once lose no index entry.
+
+What root writes belongs to the folder's owner, the server's user, who must read it; but for ``ca.key``:
+whoever breaks into the server is to issue nothing.
 """
 
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -109,7 +113,7 @@ class Store:
             now = self._clock()
             ca = authority.new_ca(trust_domain, serial=x509.random_serial_number(), now=now, days=days)
             crl_pem = authority.new_crl(ca, (), now=now, days=crl_days)
-            _write(self.ca_key, ca.key_pem, mode=0o600)
+            _write(self.ca_key, ca.key_pem, mode=0o600, is_handed_over=False)
             _write(self.ca_cert, ca.cert_pem)
             self._write_index(Index(trust_domain, authority.crl_info(crl_pem)))
             _write(self.crl, crl_pem)
@@ -272,7 +276,7 @@ class Store:
             )
         # Moved, not deleted: the key of an authority that is still in use somewhere cannot be made again.
         target = self.folder / f"replaced-{self._clock():%Y%m%dT%H%M%S.%fZ}"
-        target.mkdir(mode=0o700)
+        _make_folder(target)
         for path in present:
             path.rename(target / path.name)
         return target
@@ -282,8 +286,10 @@ class Store:
         if not self.folder.is_dir():
             raise StoreError(f"there is no authority in {self.folder}; make one with `{COMMAND} init`")
         with _os_errors(self.folder):
-            descriptor = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self.folder / ".lock", flags, 0o600)
         try:
+            _hand_over(descriptor, self.folder)
             _wait_for_lock(descriptor, self.folder)
             yield
         finally:
@@ -307,9 +313,29 @@ def _wait_for_lock(descriptor: int, folder: Path) -> None:
 
 def _make_folder(folder: Path) -> None:
     with _os_errors(folder):
+        missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in reversed(missing):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                _hand_over(descriptor, path.parent)
+            finally:
+                os.close(descriptor)
         if folder.stat().st_mode & 0o022:
             raise StoreError(f"other users can write to {folder}; run `chmod 700 {folder}` and try again")
+
+
+def _hand_over(descriptor: int, folder: Path) -> None:
+    """Give what root has made to the owner of the folder it lies in.
+
+    The owner can put names there that lead elsewhere: what was opened is followed by no link, is nobody
+    else's, and has no second name.
+    """
+    if os.geteuid() != 0:
+        return
+    made, owner = os.fstat(descriptor), folder.stat()
+    if made.st_uid == 0 and (stat.S_ISDIR(made.st_mode) or made.st_nlink == 1):
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _refuse_overwrite(key: Path, force: bool) -> None:
@@ -322,17 +348,28 @@ def _read(path: Path, advice: str) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         raise StoreError(f"{path} is missing; {advice}") from error
+    except PermissionError as error:
+        raise StoreError(f"{path} is another user's; run the command as its owner, or as root") from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); {advice}") from error
 
 
-def _write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file in one step; ``mode`` holds from its creation on, less the umask."""
+def _write(path: Path, content: bytes, *, mode: int = 0o644, is_handed_over: bool = True) -> None:
+    """Replace a file in one step; ``mode`` holds from its creation on, less the umask.
+
+    Args:
+        path: The file.
+        content: All of it.
+        mode: Its permissions.
+        is_handed_over: Whether it belongs to the folder's owner if root writes it.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with _os_errors(path):
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             with os.fdopen(descriptor, "wb") as file:
+                if is_handed_over:
+                    _hand_over(descriptor, path.parent)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())

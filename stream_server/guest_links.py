@@ -9,6 +9,7 @@ ones in; files are replaced whole, so that it never reads half of one.
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,12 +248,23 @@ class GuestLinks:
     def _write(self, links: list[Link]) -> None:
         _replace(self._list_file, msgspec.json.format(msgspec.json.encode(_LinksFile(links))) + b"\n")
 
+    def _make_folder(self) -> None:
+        if self._folder.exists():
+            return
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _give_to_owner(descriptor, self._folder.parent)
+        finally:
+            os.close(descriptor)
+
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep other processes from changing the folder meanwhile."""
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self._folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._make_folder()
+            flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(self._folder / ".lock", flags, 0o600)
             _give_to_owner(descriptor, self._folder)
         except OSError as exc:
             raise ConfigError(f"{self._folder} cannot be used: {exc.strerror}") from exc
@@ -295,9 +307,15 @@ def _read(path: Path) -> bytes:
 
 
 def _give_to_owner(descriptor: int, folder: Path) -> None:
-    """Let the server's user read what root has written."""
-    if os.geteuid() == 0:
-        owner = folder.stat()
+    """Let the server's user read what root has written.
+
+    That user can put names there that lead elsewhere: what was opened is followed by no link, is nobody
+    else's, and has no second name.
+    """
+    if os.geteuid() != 0:
+        return
+    made, owner = os.fstat(descriptor), folder.stat()
+    if made.st_uid == 0 and (stat.S_ISDIR(made.st_mode) or made.st_nlink == 1):
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 

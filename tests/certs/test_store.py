@@ -1,8 +1,10 @@
 """The folder of certificates: permissions, atomic writes, the lock, and errors that name the next command."""
 
+import contextlib
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -279,3 +281,54 @@ def test_an_index_with_anything_unexpected_is_corrupt(store: Store, old: str, ne
     assert old in text
     with pytest.raises(CorruptIndex):
         decode(text.replace(old, new))
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes what it must then give away")
+
+
+@needs_root
+def test_what_root_writes_belongs_to_the_servers_user_but_for_the_authoritys_key(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, 12_346)
+    store = Store(tmp_path / "certs")
+    store.init()
+    store.issue_server(["localhost"])
+    store.issue_client(Role.SOURCE, "demo", passphrase="correct horse")
+    store.revoke("demo")
+    store.init(force=True)
+    written = {path: path.stat() for path in (store.folder, *store.folder.rglob("*"))}
+    assert len(written) > 10
+    for path, status in written.items():
+        owner = (0, 0) if path.name == "ca.key" else (12_345, 12_346)
+        assert (status.st_uid, status.st_gid) == owner, path
+
+
+@needs_root
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_root_gives_nothing_away_that_the_servers_user_has_linked_to(
+    tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    folder, roots_own = tmp_path / "certs", tmp_path / "shadow"
+    Store(folder).init()
+    os.chown(folder, 12_345, 12_346)
+    roots_own.write_text("root's")
+    (folder / ".lock").unlink()
+    link(roots_own, folder / ".lock")
+    with contextlib.suppress(StoreError):
+        Store(folder).issue_server(["localhost"])
+    assert roots_own.stat().st_uid == 0
+    assert roots_own.read_text() == "root's"
+
+
+def test_an_authority_of_another_user_is_told_with_what_to_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Path.read_bytes
+
+    def as_another_user(path: Path) -> bytes:
+        if path == store.ca_key:
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", as_another_user)
+    with pytest.raises(StoreError, match=r"ca\.key is another user's; .* as its owner, or as root"):
+        store.issue_server(["localhost"])

@@ -1,6 +1,9 @@
 """The list of links on disk: private, whole, and taken in when it has changed."""
 
+import contextlib
+import os
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -192,3 +195,33 @@ def test_changed_keys_are_noticed_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="retired"):
         server.changed_keys()
     assert server.changed_keys() is None
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes what it must then give away")
+
+
+@needs_root
+def test_what_root_writes_belongs_to_the_servers_user(tmp_path: Path) -> None:
+    os.chown(tmp_path, 12_345, 12_346)
+    links = GuestLinks(tmp_path)
+    links.add("hall", 100, 1_000)
+    links.revoke_token(A, 1_000)
+    links.keys()
+    written = [tmp_path / "guests", *(tmp_path / "guests").iterdir()]
+    assert len(written) == 5
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(12_345, 12_346)}
+
+
+@needs_root
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_root_gives_nothing_away_that_the_servers_user_has_linked_to(
+    tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    folder, roots_own = tmp_path / "guests", tmp_path / "shadow"
+    folder.mkdir()
+    os.chown(folder, 12_345, 12_346)
+    roots_own.write_text("root's")
+    link(roots_own, folder / ".lock")
+    with contextlib.suppress(ConfigError):
+        GuestLinks(tmp_path).revoke_token(A, 1_000)
+    assert roots_own.stat().st_uid == 0
