@@ -104,7 +104,7 @@ class AuditWriter:
         """The next file's key, between the entry that names it and the closing checkpoint."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(self._folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+            self._lock = _private(self._folder.lock, os.O_RDWR | os.O_CREAT)
         except OSError as exc:
             raise AuditError(f"{folder}: the audit log cannot be kept here ({exc.strerror})") from exc
         try:
@@ -164,7 +164,7 @@ class AuditWriter:
             raise AuditError(
                 f"{path} is shorter than its last checkpoint says; look at it with: {VERIFY_COMMAND}"
             )
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._file = _private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._n_bytes = os.fstat(self._file).st_size
         if n_torn:
             detail: dict[str, str | int] = {"file": f"{self._number:06d}", "bytes": n_torn}
@@ -221,7 +221,8 @@ class AuditWriter:
                 n_bytes += len(content) + 1
         except TornLine:
             n_torn = path.stat().st_size - n_bytes
-            os.truncate(path, n_bytes)
+            with open(path, "r+b", opener=_private) as file:
+                file.truncate(n_bytes)
             return n_torn
         return 0
 
@@ -355,7 +356,7 @@ class AuditWriter:
         if self._folder.next_signing_key.exists():
             self._take_next_key()
         path = self._folder.entries(self._number + 1)
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = _private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.close(self._file)
         self._file, self._number, self._signing_key = file, self._number + 1, self._following
         self._named, self._following, self._unsigned_since, self._day = None, None, None, None
@@ -417,8 +418,12 @@ def _pack(plain: Path, packed: Path) -> None:
     plain.unlink()
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _private(path: str | Path, flags: int) -> int:
+    """Open a file for the owner only, and none that a name in the folder leads to elsewhere.
+
+    Commands that root runs write into a folder of the server's user, who could have put such a name there.
+    """
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
 def _write_private(path: Path, data: bytes) -> None:

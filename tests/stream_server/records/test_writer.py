@@ -204,3 +204,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "file" / "audit"
     with pytest.raises(AuditError, match=r"file/audit.*Not a directory"):
         AuditWriter(folder, AuditSettings(), "test", Clock(), lambda *_: None)
+
+
+@pytest.mark.parametrize("name", ["lock", "000001.jsonl", "000001.notes", "first.tmp", "signing.tmp"])
+def test_a_name_that_leads_elsewhere_is_not_followed(log: Log, tmp_path: Path, name: str) -> None:
+    """Root writes the log of commands into a folder of the server's user."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"no line of a log")
+    log.folder.path.mkdir(exist_ok=True)
+    (log.folder.path / name).symlink_to(elsewhere)
+    with pytest.raises((AuditError, OSError)):
+        log.fill(1)
+    assert elsewhere.read_bytes() == b"no line of a log"
