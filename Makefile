@@ -99,7 +99,7 @@ demo-model: $(VENV)/.base ## train the embedded model from nothing: hours on 2 c
 	@for step in corpus speech "train --steps $(STEPS)" "train --finish" export recordings rates card; do \
 	  echo "==> $$step" && $(BIN)/python -m training.demo_en $$step || exit 1; done
 
-sealed-cost: $(VENV)/.dev ## what a sealed model of 2 GB costs beyond a plain one: 9 GB of memory, 6 GB of disk
+sealed-cost: $(VENV)/.dev ## what a sealed model of 2 GB costs beyond a plain one: 6 GB of memory, 6 GB of disk
 	@$(BIN)/python -m benchmarks.sealing --mb 2000
 
 audit-edits: $(VENV)/.dev ## 10,000 edits of the audit log, each found, and 1,000 clean logs without alarm: minutes

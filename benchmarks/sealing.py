@@ -7,7 +7,7 @@ the same. Loading includes what the engine does with weights either way: sha256,
 that are not finite. Decoding is a few steps of the loaded model's decoder. Load is judged by processor time,
 which other work on the machine stretches less; verification beyond reading is judged by the clock, since a
 thread does it beside the reading.
-Run: ``make sealed-cost`` (2 GB; needs three times that in --folder, and some four times in memory), or
+Run: ``make sealed-cost`` (2 GB; needs three times that in --folder, and as much in memory), or
 ``python -m benchmarks.sealing --mb 256``.
 """
 
