@@ -13,7 +13,7 @@ from pathlib import Path
 
 from certs.live import FileWatch, LiveCredentials, TlsFiles
 from certs.tls import TlsConfigError, guest_context
-from stream_server.config import Config
+from stream_server.config import Config, TlsSection
 from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.networks import contains
 from stream_server.core.policy import PolicyInForce
@@ -53,6 +53,16 @@ def open_audit(config: Config, state: Path, metrics: Metrics) -> AuditLog:
         )
     except AuditError as exc:
         raise ConfigError(str(exc)) from exc
+
+
+def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
+    """Configured paths, each defaulting to its file in the certificates' folder."""
+    return TlsFiles(
+        cert=Path(section.cert) if section.cert else certs / "server.pem",
+        key=Path(section.key) if section.key else certs / "server.key",
+        client_ca=Path(section.client_ca) if section.client_ca else certs / "ca.pem",
+        crl=Path(section.crl) if section.crl else certs / "crl.pem",
+    )
 
 
 class Access:

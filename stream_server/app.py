@@ -11,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,23 +21,23 @@ import uvloop
 
 from certs.live import TlsFiles
 from stream_server import __version__
-from stream_server.access import Access, open_audit
-from stream_server.config import Config, TlsSection
+from stream_server.access import Access, open_audit, tls_files
+from stream_server.config import Config
+from stream_server.core.admission import Admission
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
-from stream_server.core.jobs import DecodeResult
-from stream_server.core.messages import Limits, SessionId, Tier
-from stream_server.core.networks import networks
+from stream_server.core.messages import SessionId, Tier
 from stream_server.core.policy import PolicyInForce
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
-from stream_server.core.settings import SessionSettings, Tiers
+from stream_server.core.settings import Tiers
 from stream_server.core.supervisor import GaveUp, Report, Restarting, Results, Undecodable
 from stream_server.core.writer_tokens import RevokedTokens
+from stream_server.core_settings import room_limits, session_settings, source_limits
 from stream_server.decoding import Decoding
-from stream_server.dialects import schema
 from stream_server.dialects.room_wire import encode_room
-from stream_server.doors import GuestDoor, make_gate, room_limits, source_admission
+from stream_server.doors import GuestDoor, Inside, client_listener
+from stream_server.engine import ledger
 from stream_server.engine.fake import FakeVad
 from stream_server.engine.faults import Faults
 from stream_server.engine.threads import set_torch_threads
@@ -50,7 +50,7 @@ from stream_server.records.report_desk import ReportDesk
 from stream_server.state_folder import audit_folders
 from stream_server.transport.inherited import Door, check_doors, take_inherited
 from stream_server.transport.ledger import SessionLedger
-from stream_server.transport.listener import Listener, bind
+from stream_server.transport.listener import bind
 from stream_server.transport.ops_listener import HOST as OPS_HOST
 from stream_server.transport.ops_listener import serve_ops
 from stream_server.transport.pages import StaticPages
@@ -77,16 +77,6 @@ class Ready:
     crl_expires: datetime
     guest_addresses: list[tuple[str, int]] = field(default_factory=list)
     """Of the guest listener; empty when it is off."""
-
-
-def tls_files(section: TlsSection, certs: Path) -> TlsFiles:
-    """Configured paths, each defaulting to its file in the certificates' folder."""
-    return TlsFiles(
-        cert=Path(section.cert) if section.cert else certs / "server.pem",
-        key=Path(section.key) if section.key else certs / "server.key",
-        client_ca=Path(section.client_ca) if section.client_ca else certs / "ca.pem",
-        crl=Path(section.crl) if section.crl else certs / "crl.pem",
-    )
 
 
 def run(
@@ -186,10 +176,7 @@ class App:
             revoked_tokens=self._revoked_tokens,
         )
         inherited = take_inherited()
-        check_doors(
-            inherited,
-            {Door.GUEST: self._config.guest.enabled, Door.OPS: self._config.server.ops_port > 0},
-        )
+        check_doors(inherited, {Door.GUEST: has_guests, Door.OPS: self._config.server.ops_port > 0})
         sockets = inherited.get(Door.SERVER) or bind(self._config.server.host, self._config.server.port)
         self._ops_sockets = inherited.get(Door.OPS, [])
         try:
@@ -201,54 +188,14 @@ class App:
             if self._guest_door is not None:
                 self._guest_door.close()
             raise
-        self._rooms = Rooms(
-            room_limits(self._config),
-            encode_room,
-            new_life=lambda: secrets.token_hex(8),
-            unix_s=time.time,
-        )
-        admission = source_admission(self._config)
-        self._hub = self._make_hub(tiers, SessionLedger(admission, self._metrics, self._audit))
-        self._listener = Listener(
-            sockets,
-            self._access.context,
-            make_gate(
-                self._config,
-                admission,
-                self._hub,
-                self._rooms,
-                self._policy,
-                self._quotas,
-                self._access.presence,
-                self,
-                self._metrics,
-                self._audit,
-                None if self._guest_door is None else self._guest_door.tokens,
-                pages,
-                self._reports,
-            ),
-            self._metrics,
-            self._audit,
-            handshakes_max=self._config.limits.handshakes,
-            handshakes_per_address=self._config.limits.handshakes_per_address,
-            handshakes_per_s=self._config.limits.handshakes_per_second,
-            handshake_s=self._config.tls.handshake_s,
-            networks=networks(self._config.server.networks),
-            proxies=networks(self._config.server.proxy_from),
+        inside = self._make_inside(tiers)
+        tokens = None if self._guest_door is None else self._guest_door.tokens
+        self._listener = client_listener(
+            self._config, sockets, self._access.context, inside, tokens, pages, self._reports
         )
         self._listeners = [self._listener]
         if self._guest_door is not None:
-            guests = self._guest_door.listener(
-                admission,
-                self._hub,
-                self._rooms,
-                self._policy,
-                self._quotas,
-                self._access.presence,
-                self._access.token_refusal,
-                self,
-                pages.for_guests(),
-            )
+            guests = self._guest_door.listener(inside, self._access.token_refusal, pages.for_guests())
             self._listeners.append(guests)
         try:
             await self._serve(tiers, on_ready)
@@ -306,43 +253,45 @@ class App:
         network.warm_up()
         return network
 
-    def _make_hub(self, tiers: Tiers, ledger: SessionLedger) -> Hub:
+    def _make_inside(self, tiers: Tiers) -> Inside:
+        """Sessions and rooms, and what those at the doors ask before anybody comes to them."""
         limits = self._config.limits
-        beam_size_max = min(limits.beam_size, self._config.engine.batch)
-        offered = {"resume": limits.resume_s > 0, "beam": beam_size_max > 1}
-        optional = tuple(name for name, is_offered in offered.items() if is_offered)
-        settings = SessionSettings(
-            tiers=tiers,
-            limits=Limits(schema.MESSAGE_BYTES_MAX, limits.idle_s, limits.ahead_s, limits.resume_s),
-            features=("rooms", "revise", "transcript", *optional),
-            beam_size_max=beam_size_max,
-            segmenter=self._config.segments.segmenter(),
-            context=self._config.engine.context,
-            held_words=self._config.engine.held_words,
-            partial_frames=round(self._config.engine.partial_ms / 32),
+        self._rooms = Rooms(
+            room_limits(self._config), encode_room, new_life=lambda: secrets.token_hex(8), unix_s=time.time
         )
-        return Hub(
-            settings,
+        sources = Admission(source_limits(self._config))
+        self._hub = Hub(
+            session_settings(self._config, tiers),
             self._vad,
             self._decoding,
             report_bug=self._report_bug,
             rooms=self._rooms,
             quotas=self._quotas,
-            watcher=ledger,
+            watcher=SessionLedger(sources, self._metrics, self._audit),
             outbox_max=limits.unread_events,
             outbox_wait_s=limits.unread_s,
             replay_max=limits.replay_events,
             detached_max=limits.detached,
         )
+        return Inside(
+            self._hub,
+            self._rooms,
+            sources,
+            self._policy,
+            self._quotas,
+            self._access.presence,
+            self,
+            self._metrics,
+            self._audit,
+        )
 
     # ------------------------------------------------------------ run
 
     async def _serve(self, tiers: Tiers, on_ready: Callable[[Ready], None]) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # Signals reach the main thread's loop only; a test runs its server on another thread.
-            with contextlib.suppress(ValueError, RuntimeError):
-                self._loop.add_signal_handler(number, self.stop)
+        # Signals reach the main thread's loop only; a test runs its server on another thread.
         with contextlib.suppress(ValueError, RuntimeError):
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self.stop)
             self._loop.add_signal_handler(signal.SIGHUP, self.reload)
         async with contextlib.AsyncExitStack() as stack:
             ops_port = self._config.server.ops_port
@@ -413,28 +362,20 @@ class App:
             self._hub.receive_scores(session, probabilities, now_s)
 
     def _take_report(self, report: Report) -> None:
+        ledger.tell(report, self._metrics)
+        now_s = time.monotonic()
         match report:
             case Results(results):
-                self._take_results(results)
+                for result in results:
+                    self._hub.receive_result(result, now_s)
             case Undecodable(job):
-                _log.error("window_undecodable", extra=fields(session=job.session, segment=job.segment))
-                self._metrics.engine_undecodable.inc()
-                self._hub.receive_undecodable(job, time.monotonic())
-            case Restarting(death, exit_code, n_jobs, pause_s):
-                told = fields(reason=death.value, exit_code=exit_code, jobs_again=n_jobs, pause_s=pause_s)
-                _log.error("engine_restarting", extra=told)
-                self._metrics.engine_restarts.labels(reason=death.value).inc()
-            case GaveUp(death, exit_code):
-                _log.error("engine_given_up", extra=fields(reason=death.value, exit_code=exit_code))
+                self._hub.receive_undecodable(job, now_s)
+            case Restarting():
+                pass  # Its jobs are decoded again; no session knows.
+            case GaveUp():
                 self._fail("engine")
             case _:
                 assert_never(report)
-
-    def _take_results(self, results: Sequence[DecodeResult]) -> None:
-        now_s = time.monotonic()
-        _count_batch(results, self._metrics)
-        for result in results:
-            self._hub.receive_result(result, now_s)
 
     def _post_vad_failure(self) -> None:
         """VAD thread: it is dead."""
@@ -468,17 +409,3 @@ class App:
 
     async def _wait_connections(self, timeout_s: float) -> None:
         await asyncio.gather(*(listener.wait_connections(timeout_s) for listener in self._listeners))
-
-
-def _count_batch(results: Sequence[DecodeResult], metrics: Metrics) -> None:
-    """Count what came of one batch, whose jobs are of one kind."""
-    kind = "look" if results[0].is_look else "final" if results[0].final else "partial"
-    begun_s = min(result.hops.started_s for result in results)
-    metrics.engine_busy_s.labels(kind).inc(max(result.hops.decoded_s for result in results) - begun_s)
-    for result in results:
-        metrics.wait_s[kind].observe(result.hops.decoded_s - result.hops.submitted_s)
-        metrics.queue_wait_s.observe(result.hops.batched_s - result.hops.submitted_s)
-        for rule in result.retried:
-            metrics.guard_retried.labels(rule).inc()
-        if result.dropped is not None:
-            metrics.guard_dropped.labels(result.dropped, kind).inc()

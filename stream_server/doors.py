@@ -4,7 +4,8 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stream_server.config import Config
@@ -15,7 +16,6 @@ from stream_server.core.hub import Hub
 from stream_server.core.networks import networks
 from stream_server.core.policy import PolicyInForce
 from stream_server.core.quotas import AudioQuotas
-from stream_server.core.room_log import RoomLimits
 from stream_server.core.rooms import Rooms
 from stream_server.core.signed import KeysInForce
 from stream_server.core.writer_tokens import RevokedTokens, WriterToken, WriterTokens
@@ -41,65 +41,73 @@ from stream_server.transport.tls import SwappableContext
 _log = logging.getLogger(__name__)
 
 
-def room_limits(config: Config) -> RoomLimits:
-    """What rooms may hold."""
-    rooms = config.rooms
-    return RoomLimits(
-        rooms=rooms.rooms,
-        sources_per_room=rooms.sources_per_room,
-        readers_per_room=rooms.readers_per_room,
-        history_events=rooms.history_events,
-        history_bytes=rooms.history_bytes,
-        history_s=rooms.history_s,
-        grace_s=rooms.grace_s,
-        unread_s=config.limits.unread_s,
-    )
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """What lies behind the doors, and whom those at the doors ask."""
+
+    hub: Hub
+    rooms: Rooms
+    sources: Admission
+    """Counts the streams, whichever door they came by."""
+    policy: PolicyInForce
+    quotas: AudioQuotas
+    presence: Presence
+    health: Health
+    metrics: Metrics
+    auditor: Auditor
 
 
-def source_admission(config: Config) -> Admission:
-    """Who counts sessions of sources."""
-    limits = config.limits
-    return Admission(
-        AdmissionLimits(
-            limits.sessions,
-            limits.sessions_per_identity,
-            limits.connects_per_minute,
-            limits.resumes_per_minute,
-        )
-    )
-
-
-def make_gate(
+def client_listener(
     config: Config,
-    sources: Admission,
-    hub: Hub,
-    rooms: Rooms,
-    policy: PolicyInForce,
-    quotas: AudioQuotas,
-    presence: Presence,
-    health: Health,
-    metrics: Metrics,
-    auditor: Auditor,
+    sockets: Sequence[socket.socket],
+    context: SwappableContext,
+    inside: Inside,
     tokens: WriterTokens | None,
-    pages: Pages | None = None,
-    reports: Reports | None = None,
-) -> Gate:
-    """The gate of clients with a certificate."""
+    pages: Pages,
+    reports: Reports,
+) -> Listener:
+    """What accepts clients with a certificate; it owns the sockets.
+
+    Args:
+        config: Of the server.
+        sockets: From ``bind``, or inherited.
+        context: TLS that asks for client certificates.
+        inside: Where they are let in.
+        tokens: What makes tokens for writers; None where there is no listener that takes them.
+        pages: What browsers may load.
+        reports: The security report, for admins.
+    """
     of_rooms = config.rooms
     token_limits = AdmissionLimits(connects_per_minute=config.guest.tokens_per_minute)
     readers = AdmissionLimits(of_rooms.readers, of_rooms.readers_per_identity, of_rooms.connects_per_minute)
-    return Gate(
-        StreamDoor(sources, quotas, stream_handler(hub, policy, presence, metrics)),
-        RoomDoor(Admission(readers), rooms, reader_handler(rooms, presence, metrics)),
-        policy,
+    serve = stream_handler(inside.hub, inside.policy, inside.presence, inside.metrics)
+    read = reader_handler(inside.rooms, inside.presence, inside.metrics)
+    gate = Gate(
+        StreamDoor(inside.sources, inside.quotas, serve),
+        RoomDoor(Admission(readers), inside.rooms, read),
+        inside.policy,
         config.tls.trust_domain,
-        health,
-        metrics,
-        auditor,
+        inside.health,
+        inside.metrics,
+        inside.auditor,
         None if tokens is None else TokenDoor(Admission(token_limits), tokens),
         pages,
         reports,
         frozenset(config.server.origins),
+    )
+    limits = config.limits
+    return Listener(
+        sockets,
+        context,
+        gate,
+        inside.metrics,
+        inside.auditor,
+        handshakes_max=limits.handshakes,
+        handshakes_per_address=limits.handshakes_per_address,
+        handshakes_per_s=limits.handshakes_per_second,
+        handshake_s=config.tls.handshake_s,
+        networks=networks(config.server.networks),
+        proxies=networks(config.server.proxy_from),
     )
 
 
@@ -151,38 +159,34 @@ class GuestDoor:
             sock.close()
 
     def listener(
-        self,
-        sources: Admission,
-        hub: Hub,
-        rooms: Rooms,
-        policy: PolicyInForce,
-        quotas: AudioQuotas,
-        presence: Presence,
-        token_objection: Callable[[WriterToken, str], Objection | None],
-        health: Health,
-        pages: Pages | None = None,
+        self, inside: Inside, token_objection: Callable[[WriterToken, str], Objection | None], pages: Pages
     ) -> Listener:
-        """What accepts guests; it owns the address from here on."""
+        """What accepts guests; it owns the address from here on.
+
+        Args:
+            inside: Where they are let in.
+            token_objection: Why a token is worth nothing at an address although it is ours and in its time.
+            pages: What browsers may load.
+        """
         guest = self._config.guest
-        limits = AdmissionLimits(guest.readers, guest.readers_per_address, guest.connects_per_minute)
-        serve = guest_handler(rooms, self._guests, self._metrics)
+        readers = AdmissionLimits(guest.readers, guest.readers_per_address, guest.connects_per_minute)
         by_address = AdmissionLimits(guest.writers, guest.writers_per_address, guest.connects_per_minute)
         writers = WriterDoor(
             self.tokens,
             Admission(by_address),
-            sources,
-            quotas,
-            policy,
+            inside.sources,
+            inside.quotas,
+            inside.policy,
             token_objection,
-            writer_handler(hub, policy, presence, self._metrics),
+            writer_handler(inside.hub, inside.policy, inside.presence, self._metrics),
             frozenset(self._config.server.origins),
         )
         gate = GuestGate(
-            Admission(limits),
+            Admission(readers),
             self._guests,
             self.refresh,
-            serve,
-            health,
+            guest_handler(inside.rooms, self._guests, self._metrics),
+            inside.health,
             self._metrics,
             self._auditor,
             writers,

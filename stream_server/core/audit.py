@@ -36,7 +36,6 @@ class AuditAction(StrEnum):
     MODEL_UNLOAD = "model.unload"
     MODEL_STEP = "model.step"
     """Live speech is read by the fallback from here on, or by the live model again."""
-    CONFIG_LOAD = "config.load"
     TLS_LOAD = "tls.load"
     """Certificate, authority or revocation list were read, at start or again."""
     KEY_ROTATE = "key.rotate"

@@ -9,18 +9,6 @@ from stream_server.core.writer_tokens import WriterToken
 from stream_server.transport.presence import Present
 
 
-class NoAudit:
-    """Keeps nothing: for parts that are tried without a server."""
-
-    is_available = True
-
-    def record(self, event: AuditEvent) -> None:
-        """Forget it."""
-
-    async def secure(self, event: AuditEvent) -> None:
-        """Forget it."""
-
-
 def actor_of(identity: Identity) -> Actor:
     """A client, as the audit log names it."""
     return Actor(identity.uri, f"{identity.serial:x}", identity.fingerprint.hex())

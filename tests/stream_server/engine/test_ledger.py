@@ -1,12 +1,13 @@
-"""What the composition root counts."""
+"""What an operator is told of the engine."""
 
 from dataclasses import replace
 
 import models
 
-from stream_server.app import _count_batch
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import GuardRule
+from stream_server.core.supervisor import Results
+from stream_server.engine.ledger import tell
 from stream_server.ops.metrics import Metrics
 
 
@@ -17,9 +18,9 @@ def test_rules_of_the_guard_and_the_engines_time_are_counted_by_kind() -> None:
     retried = (GuardRule.RATE, GuardRule.RATE)
     kept = final.answered(text="kept", language="en", now_s=0.0, retried=retried)
     taken = final.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE)
-    _count_batch([kept, taken], metrics)
-    _count_batch([partial.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE)], metrics)
-    _count_batch([look.answered(text="", language="en", now_s=2.5, dropped=GuardRule.RATE)], metrics)
+    tell(Results([kept, taken]), metrics)
+    tell(Results([partial.answered(text="", language="en", now_s=0.0, dropped=GuardRule.PHRASE)]), metrics)
+    tell(Results([look.answered(text="", language="en", now_s=2.5, dropped=GuardRule.RATE)]), metrics)
     text = metrics.exposition().decode()
     assert 'stt_guard_retried_total{rule="rate"} 2.0' in text
     assert 'stt_guard_dropped_total{kind="final",rule="phrase"} 1.0' in text

@@ -1,0 +1,41 @@
+"""What the engine reports, for the operator: log lines and metrics."""
+
+import logging
+from collections.abc import Sequence
+
+from stream_server.core.jobs import DecodeResult
+from stream_server.core.supervisor import GaveUp, Report, Restarting, Results, Undecodable
+from stream_server.ops.log import fields
+from stream_server.ops.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+
+def tell(report: Report, metrics: Metrics) -> None:
+    """Log and count what became of a batch, of a window, or of the engine's process."""
+    match report:
+        case Results(results):
+            _count_batch(results, metrics)
+        case Undecodable(job):
+            _log.error("window_undecodable", extra=fields(session=job.session, segment=job.segment))
+            metrics.engine_undecodable.inc()
+        case Restarting(death, exit_code, n_jobs, pause_s):
+            told = fields(reason=death.value, exit_code=exit_code, jobs_again=n_jobs, pause_s=pause_s)
+            _log.error("engine_restarting", extra=told)
+            metrics.engine_restarts.labels(reason=death.value).inc()
+        case GaveUp(death, exit_code):
+            _log.error("engine_given_up", extra=fields(reason=death.value, exit_code=exit_code))
+
+
+def _count_batch(results: Sequence[DecodeResult], metrics: Metrics) -> None:
+    """Count what came of one batch, whose jobs are of one kind."""
+    kind = "look" if results[0].is_look else "final" if results[0].final else "partial"
+    begun_s = min(result.hops.started_s for result in results)
+    metrics.engine_busy_s.labels(kind).inc(max(result.hops.decoded_s for result in results) - begun_s)
+    for result in results:
+        metrics.wait_s[kind].observe(result.hops.decoded_s - result.hops.submitted_s)
+        metrics.queue_wait_s.observe(result.hops.batched_s - result.hops.submitted_s)
+        for rule in result.retried:
+            metrics.guard_retried.labels(rule).inc()
+        if result.dropped is not None:
+            metrics.guard_dropped.labels(result.dropped, kind).inc()
