@@ -5,30 +5,30 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.console import Console
 
 from certs.authority import AuthorityError
 from certs.store import StoreError
 from certs.tls import TlsConfigError
-from stream_server import __version__
 from stream_server.cli.bench_material import write_material
+from stream_server.cli.bench_outcome import Outcome, Wanted, step_settings, write_files
 from stream_server.cli.bench_view import (
     LEGEND,
     brief,
     hops_table,
     latency_table,
+    limit_lines,
     machine_table,
     progress_bar,
     remarks,
+    steps_left,
 )
 from stream_server.cli.client_files import (
     CaOption,
@@ -39,23 +39,20 @@ from stream_server.cli.client_files import (
     client_paths,
 )
 from stream_server.cli.demo_server import ServerFailed
-from stream_server.cli.machine import cpu_name
 from stream_server.cli.model_rules import ConfigOption, with_model_rules
 from stream_server.cli.own_server import own_server
 from stream_server.engine.manifest import find_model
 from stream_server.errors import ConfigError, ModelError
 from stream_server.evaluation.references import ManifestError, parse_manifest
-from stream_server.load.chart import draw_latency
 from stream_server.load.limit import LimitSearch
 from stream_server.load.result import RunResult
 from stream_server.load.run import LoadFailed, Material, Settings, Target, run_load
+from stream_server.load.verdict import PLANNED_SHARE, planned_sessions
 from stream_server.state_folder import state_dir
 
 SESSIONS_MAX = 20_000
 FIRST_SESSIONS = 8
 """Where the search for the limit begins."""
-STEP_SHARE = 0.5
-"""Of a run's length, for a step of that search; only what confirms the limit is measured in full."""
 OWN_CONFIG = """\
 # Written by stream-server bench: one certificate opens all streams, and what is looked for is not a
 # configured limit but the machine's.
@@ -84,23 +81,6 @@ EXPECTED = (
     TlsConfigError,
 )
 """What ends the command with one line and no traceback."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What the command line asks for."""
-
-    sessions: tuple[int, ...]
-    find_limit: bool
-    settings: Settings
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """All runs, and the limit when it was looked for and found."""
-
-    runs: tuple[RunResult, ...]
-    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +122,10 @@ def bench(
     ] = None,
     find_limit: Annotated[
         bool,
-        typer.Option("--find-limit", help="Find the most sessions whose finals come within 1 s at p95."),
+        typer.Option(
+            "--find-limit",
+            help="Find the most sessions whose finals come within 1 s at p95; measure 80 % of them, too.",
+        ),
     ] = False,
     seconds: Annotated[float, typer.Option(min=1.0, help="Measured, with all clients live.")] = 60.0,
     ramp: Annotated[
@@ -204,7 +187,7 @@ def bench(
             outcome = asyncio.run(_measure(path, target, wanted, errors))
         _show(outcome, errors)
         named = str(manifest) if manifest else "the included recordings"
-        _write_files(outcome, named, server or "own", wanted, json_file, plot)
+        write_files(outcome, named, server or "own", wanted, json_file, plot)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except asyncio.CancelledError:
@@ -292,9 +275,9 @@ async def _run_all(
 ) -> Outcome:
     runs: list[RunResult] = []
 
-    async def run(sessions: int, settings: Settings = wanted.settings) -> RunResult:
+    async def run(sessions: int, settings: Settings = wanted.settings, what: str = "") -> RunResult:
         total_s = settings.ramp_s + settings.measure_s
-        with progress_bar(errors, sessions, total_s) as on_progress:
+        with progress_bar(errors, f"{sessions} sessions{what}", total_s) as on_progress:
             result = await run_load(
                 target,
                 material,
@@ -311,11 +294,14 @@ async def _run_all(
 
     if wanted.find_limit:
         limit = await _find_limit(run, wanted, stopping, errors)
-        return Outcome(tuple(runs), limit)
+        planned = None
+        if limit and not stopping.is_set():
+            planned = await run(planned_sessions(limit), what=f", {PLANNED_SHARE:.0%} of the limit")
+        return Outcome(tuple(runs), limit, planned)
     for sessions in wanted.sessions:
         if not stopping.is_set():
             await run(sessions)
-    return Outcome(tuple(runs), None)
+    return Outcome(tuple(runs))
 
 
 def _normalise(text: str) -> str:
@@ -326,17 +312,19 @@ def _normalise(text: str) -> str:
 
 
 async def _find_limit(
-    run: Callable[[int, Settings], Awaitable[RunResult]],
+    run: Callable[[int, Settings, str], Awaitable[RunResult]],
     wanted: Wanted,
     stopping: asyncio.Event,
     errors: Console,
 ) -> int | None:
     search = LimitSearch(wanted.sessions[0], SESSIONS_MAX)
-    step = replace(wanted.settings, measure_s=wanted.settings.measure_s * STEP_SHARE)
+    step = step_settings(wanted.settings)
     while search.limit is None and not stopping.is_set():
-        result = await run(search.next, wanted.settings if search.is_confirmation else step)
-        errors.print(brief(result), markup=False)
+        settings = wanted.settings if search.is_confirmation else step
+        result = await run(search.next, settings, f" ({steps_left(search.n_left, wanted.settings)})")
         search.note(result.is_carried)
+        then = f"; {steps_left(search.n_left, wanted.settings)}" if search.limit is None else ""
+        errors.print(brief(result) + then, markup=False)
     return search.limit
 
 
@@ -355,33 +343,5 @@ def _show(outcome: Outcome, errors: Console) -> None:
     console.print(LEGEND, style="dim")
     if outcome.limit is not None:
         console.print(f"\n[bold]Limit: {outcome.limit} sessions[/]")
-
-
-def _write_files(
-    outcome: Outcome, manifest: str, server: str, wanted: Wanted, json_file: Path | None, plot: Path | None
-) -> None:
-    if json_file is not None:
-        encoded = msgspec.json.encode(_as_json(outcome, manifest, server, wanted))
-        json_file.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
-    if plot is not None:
-        plot.write_text(
-            draw_latency("Final latency under load", outcome.runs, outcome.limit), encoding="utf-8"
-        )
-
-
-def _as_json(outcome: Outcome, manifest: str, server: str, wanted: Wanted) -> dict[str, object]:
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": __version__,
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "manifest": manifest,
-        "server": server,
-        "settings": asdict(wanted.settings),
-        "limit": outcome.limit,
-        "runs": [_run_json(run) for run in outcome.runs],
-    }
-
-
-def _run_json(run: RunResult) -> dict[str, object]:
-    return {**asdict(run), "is_carried": run.is_carried, "is_client_slow": run.is_client_slow}
+        for line in limit_lines(outcome.planned, outcome.obstacle, n_cores=len(os.sched_getaffinity(0))):
+            console.print(line, markup=False, soft_wrap=True)

@@ -2,17 +2,27 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import ceil
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from stream_server.cli.bench_outcome import step_settings
 from stream_server.dialects.schema import TraceObject
 from stream_server.evaluation.result import Percentiles
 from stream_server.load import messages
 from stream_server.load.result import CLIENT_LAG_S_MAX, FINAL_P95_S_MAX, RunResult
+from stream_server.load.run import Settings
 from stream_server.load.usage import Usage
+from stream_server.load.verdict import (
+    PLANNED_P95_S_MAX,
+    PLANNED_SHARE,
+    Bound,
+    Obstacle,
+    is_planned_reached,
+)
 
 RAISE = {
     "overloaded": "limits.sessions, the streams that the server carries in all",
@@ -23,7 +33,7 @@ RAISE = {
 
 @contextmanager
 def progress_bar(
-    errors: Console, sessions: int, total_s: float
+    errors: Console, name: str, total_s: float
 ) -> Iterator[Callable[[float, messages.Progress], None]]:
     """A bar over one run, in a terminal only."""
     columns = (
@@ -33,7 +43,7 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task(f"{sessions} sessions", total=total_s, live=0)
+        task = progress.add_task(name, total=total_s, live=0)
 
         def show(elapsed_s: float, told: messages.Progress) -> None:
             progress.update(task, completed=min(elapsed_s, total_s), live=told.live)
@@ -97,6 +107,49 @@ def brief(run: RunResult) -> str:
     p95 = "no final" if run.final is None else f"finals within {run.final.p95_s:.2f} s at p95"
     outcome = "carried" if run.is_carried else "not carried"
     return f"{run.sessions} sessions for {run.measured_s:g} s: {p95}, {outcome}"
+
+
+def steps_left(n_left: int | None, settings: Settings) -> str:
+    """How long the search still takes at most.
+
+    Args:
+        n_left: Steps, this one and the last confirmation among them; None while nobody can tell.
+        settings: Of a whole run, as that confirmation is one, and the run at the share to plan for behind it.
+    """
+    if n_left is None:
+        return "doubling until a run fails"
+    whole_s = settings.ramp_s + settings.measure_s
+    step = step_settings(settings)
+    left_s = (n_left - 1) * (step.ramp_s + step.measure_s) + 2 * whole_s
+    return f"at most {n_left + 1} runs and {ceil(left_s / 60)} min left"
+
+
+def limit_lines(planned: RunResult | None, obstacle: Obstacle | None, *, n_cores: int) -> Iterator[str]:
+    """What is below the limit, and what stands above it."""
+    if planned is not None and planned.final is not None:
+        verdict = "as it should be" if is_planned_reached(planned) else "which is too long"
+        yield (
+            f"At {PLANNED_SHARE:.0%} of it, {planned.sessions} sessions: finals within"
+            f" {planned.final.p95_s:.2f} s at p95, {verdict} (at most {PLANNED_P95_S_MAX:g} s)"
+        )
+    if obstacle is not None:
+        run = obstacle.run
+        yield f"With {run.sessions}, {OBSTACLES[obstacle.bound]}."
+        if run.server is not None and run.client is not None:
+            yield (
+                f"Cores used then: server {run.server.cores:.2f}, clients {run.client.cores:.2f},"
+                f" of {n_cores} that all of them may use."
+            )
+
+
+OBSTACLES = {
+    Bound.REFUSED: "the server refused clients; what to raise is said above",
+    Bound.FAILED: "streams failed, or finals were lost or doubled",
+    Bound.CLIENTS: "the clients were late themselves: the limit may be theirs, not the server's",
+    Bound.ENGINE: "finals waited too long for the engine, or took it too long",
+    Bound.GATEWAY: "finals waited for speech detection or to be sent: the server's own process was too busy",
+}
+"""What kept a run from being carried, in words."""
 
 
 def remarks(run: RunResult) -> Iterator[str]:

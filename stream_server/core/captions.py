@@ -7,9 +7,12 @@ segment shows other words in their place, even where a later hypothesis disagree
 shown from the same number of words on. A final is what the engine says of the whole segment and is not
 bound by partials, since those depend on load and a transcript must not.
 
-Punctuation counts apart from the word before it, see ``core.words``: "Michael." and "Michael, can" agree
-on the word.
+Punctuation counts apart from the word before it, see ``core.words``, but a word is not stable before the
+punctuation that touches it is: "Michael" that becomes "Michael, can" has changed for whoever reads it.
 """
+
+import re
+from collections.abc import Sequence
 
 from stream_server.core.words import TOKEN
 
@@ -43,6 +46,7 @@ class SegmentCaption:
             and tokens[: self._n_stable] == self._tokens[: self._n_stable]
         ):
             agreed = min(_common_prefix(self._tokens, tokens), _held_from(tokens, self._n_held))
+            agreed = _whole(matches, agreed)
             self._n_stable = max(self._n_stable, agreed)
             self._tokens = tokens
             self._stable_text = hypothesis[: matches[self._n_stable - 1].end()] if self._n_stable else ""
@@ -63,6 +67,16 @@ def _held_from(tokens: list[str], n_held: int) -> int:
     """How many tokens stand before the last ``n_held`` words."""
     words = [i for i, token in enumerate(tokens) if token[0].isalnum()]
     return words[-n_held] if 0 < n_held <= len(words) else 0 if n_held else len(tokens)
+
+
+def _whole(matches: Sequence[re.Match[str]], n_tokens: int) -> int:
+    """How many of the first tokens are left when they must not end beside punctuation that touches them."""
+    while 0 < n_tokens < len(matches) and matches[n_tokens - 1].end() == matches[n_tokens].start():
+        last, following = matches[n_tokens - 1].group(), matches[n_tokens].group()
+        if last[0].isalnum() and following[0].isalnum():
+            break  # Of a script without spaces.
+        n_tokens -= 1
+    return n_tokens
 
 
 def _common_prefix(one: list[str], other: list[str]) -> int:

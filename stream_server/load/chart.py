@@ -6,11 +6,13 @@ from itertools import pairwise
 from math import floor, log10
 
 from stream_server.load.result import FINAL_P95_S_MAX, RunResult
+from stream_server.load.verdict import PLANNED_SHARE
 
 WIDTH_PX, HEIGHT_PX = 720, 400
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 64, 64, 64, 56
 LINES = (("p50", "#7aa6d6"), ("p95", "#3b6ea8"), ("p99", "#1d3f66"))
 LIMIT_COLOUR = "#b04a3b"
+PLANNED_COLOUR = "#4a7d4a"
 LATENCY_S_MAX = 4.0
 """Beyond this a point lies on the upper edge: by how much a caption is far too late does not matter."""
 TICKS_MAX = 8
@@ -18,13 +20,16 @@ LABEL_PX = 14
 """Between the names of two lines."""
 
 
-def draw_latency(title: str, runs: Sequence[RunResult], limit: int | None = None) -> str:
+def draw_latency(
+    title: str, runs: Sequence[RunResult], limit: int | None = None, planned: RunResult | None = None
+) -> str:
     """Draw p50, p95 and p99 of final latency; of several runs with the same sessions the last one.
 
     Args:
         title: Stands above.
         runs: Those without a final are left out.
         limit: The most sessions that were carried, if that is known.
+        planned: One of the runs, with as many sessions as an operator should plan for.
     """
     by_sessions = {run.sessions: run.final for run in runs if run.final is not None}
     points = sorted(by_sessions.items())
@@ -34,6 +39,8 @@ def draw_latency(title: str, runs: Sequence[RunResult], limit: int | None = None
     drawn = [*_grid(top_s, most), _lateness_line(top_s)]
     if limit:
         drawn += _limit_line(limit, most)
+    if planned is not None and planned.final is not None:
+        drawn += _planned_line(planned.sessions, planned.final.p95_s, most)
     ends = []
     for name, colour in LINES:
         values = [(_x(n, most), _y(getattr(final, f"{name}_s"), top_s)) for n, final in points]
@@ -102,6 +109,17 @@ def _limit_line(limit: int, most: int) -> list[str]:
         'stroke-dasharray="5 4"/>',
         f'<text x="{x:.1f}" y="{TOP_PX - 6}" text-anchor="middle" fill="{LIMIT_COLOUR}">'
         f"limit: {limit}</text>",
+    ]
+
+
+def _planned_line(sessions: int, p95_s: float, most: int) -> list[str]:
+    x, bottom = _x(sessions, most), HEIGHT_PX - BOTTOM_PX
+    # Its text ends at the line, and stands above that of the limit: the two lie close together.
+    return [
+        f'<line x1="{x:.1f}" y1="{TOP_PX}" x2="{x:.1f}" y2="{bottom}" stroke="{PLANNED_COLOUR}" '
+        'stroke-dasharray="2 4"/>',
+        f'<text x="{x:.1f}" y="{TOP_PX - 6 - LABEL_PX}" text-anchor="end" fill="{PLANNED_COLOUR}">'
+        f"{PLANNED_SHARE:.0%}: {sessions}, p95 {p95_s:.2f} s</text>",
     ]
 
 

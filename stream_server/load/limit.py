@@ -45,6 +45,19 @@ class LimitSearch:
         """Whether that run has been carried before, and decides."""
         return self._next in self._carried
 
+    @property
+    def n_left(self) -> int | None:
+        """How many more runs it takes at most, if the server is steady; None before one has failed."""
+        if self._failed > self._most:
+            return None
+        best = max(self._carried)
+        width, n_steps = self._failed - best, 0
+        while width > max(1, ceil(RESOLUTION * best)):
+            width = ceil(width / 2)
+            n_steps += 1
+        # A number found by the last step has been carried once, and is confirmed once.
+        return n_steps + (1 if n_steps else 2 - self._carried[best])
+
     def note(self, is_carried: bool) -> None:
         """Take the outcome of the run with ``next`` sessions."""
         if is_carried:

@@ -5,18 +5,26 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import soundfile
 from live_server import LiveServer, live_server
+from load_runs import GOOD_RUN
 from pki import ClientPair, Pki
+from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
 from stream_server.cli.bench import OWN_CONFIG, bench
+from stream_server.cli.bench_outcome import Wanted, write_files
 from stream_server.cli.demo import Place
 from stream_server.engine.fake import numbered_speech
+from stream_server.evaluation.result import Percentiles
+from stream_server.load.result import RunResult
+from stream_server.load.run import Material, Settings, Target
+from stream_server.load.usage import Usage
 
 
 @pytest.fixture
@@ -124,6 +132,46 @@ def test_an_interrupt_shows_the_figures_so_far(
     assert run["is_interrupted"]
     assert (run["finished"], run["lost"], run["wer"]) == (2, 0, 0)
     assert "stopped early" in result.stderr
+
+
+async def test_after_the_limit_a_run_at_four_fifths_of_it_is_measured_and_all_of_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[tuple[int, float]] = []
+
+    async def run_load(
+        target: Target, material: Material, settings: Settings, sessions: int, **options: object
+    ) -> RunResult:
+        asked.append((sessions, settings.measure_s))
+        p95_s = 0.5 + sessions / 50
+        queue = {"queue": Percentiles(9, 0.1, p95_s - 0.4, p95_s)}
+        usage = Usage(sessions / 15, 10**8)
+        return replace(
+            GOOD_RUN, sessions=sessions, final=Percentiles(9, 0.5, p95_s, p95_s), hops=queue, server=usage
+        )
+
+    monkeypatch.setitem(bench.__globals__, "run_load", run_load)
+    wanted = Wanted((8,), True, Settings(ramp_s=15.0, measure_s=60.0, gap_s=1.0))
+    target, material = Target("wss://localhost", tmp_path, tmp_path, tmp_path), Material(tmp_path, ())
+    console = Console(stderr=True, soft_wrap=True)
+    outcome = await bench.__globals__["_run_all"](target, material, wanted, console, asyncio.Event())
+    assert (outcome.limit, outcome.planned.sessions) == (24, 19)
+    assert asked[-2:] == [(24, 60.0), (19, 60.0)]
+    assert {seconds for _, seconds in asked[:-2]} == {30.0}
+    bench.__globals__["_show"](outcome, console)
+    shown = capsys.readouterr()
+    assert "finals within 0.66 s at p95, carried; doubling until a run fails" in shown.err
+    assert "0.98 s at p95, carried; at most 4 runs and 4 min left" in shown.err
+    assert "At 80% of it, 19 sessions: finals within 0.88 s at p95, which is too long" in shown.out
+    assert "With 26, finals waited too long for the engine" in shown.out
+    assert "server 1.73, clients 0.20" in shown.out
+    found, plot = tmp_path / "found.json", tmp_path / "plot.svg"
+    write_files(outcome, "m", "own", wanted, found, plot)
+    written = json.loads(found.read_text())
+    assert written["planned"]["sessions"] == 19
+    assert written["planned"]["is_reached"] is False
+    assert written["obstacle"] == {"bound": "engine", "sessions": 26}
+    assert "80%: 19, p95 0.88 s" in plot.read_text()
 
 
 @pytest.mark.parametrize("sessions", ["0", "x", "3,", "20001", "-1"])

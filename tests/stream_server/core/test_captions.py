@@ -24,8 +24,12 @@ def show(*hypotheses: str, n_held: int = 0) -> list[str]:
         (["hello"], ["|hello"]),
         (["hello", "hello world"], ["|hello", "hello| world"]),
         (["", "a", "a"], ["|", "|a", "a|"]),
-        # A mark after a word says nothing against the word.
-        (["Michael.", "Michael, can you"], ["|Michael.", "Michael|, can you"]),
+        # A mark after a word says nothing against the word, but the word waits for it.
+        (["Michael.", "Michael can you"], ["|Michael.", "Michael| can you"]),
+        (["Michael.", "Michael, can you"], ["|Michael.", "|Michael, can you"]),
+        (["a b.", "a b, c", "a b, c d"], ["|a b.", "a| b, c", "a b, c| d"]),
+        (['a "b', 'a "c', 'a "c d'], ['|a "b', 'a| "c', 'a "c| d']),
+        (["今日、", "今日。"], ["|今日、", "今|日。"]),
         (["it's 3.5", "it's 3.5 m"], ["|it's 3.5", "it's 3.5| m"]),
         (["a well-known", "a well-known man"], ["|a well-known", "a well-known| man"]),
         # A longer word is another word.

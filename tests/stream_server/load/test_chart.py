@@ -71,6 +71,15 @@ def test_ticks_are_round_numbers_and_names_do_not_lie_on_each_other() -> None:
     assert all(below - above >= LABEL_PX - 0.1 for above, below in pairwise(ys))
 
 
+def test_the_number_to_plan_for_has_a_line_of_its_own_with_its_latency() -> None:
+    runs = [run(8, 1.0), run(10, 1.2)]
+    root = ElementTree.fromstring(draw_latency("A", runs, limit=10, planned=runs[0]))
+    texts = {one.text: one for one in root if one.tag.endswith("text")}
+    assert "80%: 8, p95 0.50 s" in texts
+    apart = float(texts["limit: 10"].attrib["y"]) - float(texts["80%: 8, p95 0.50 s"].attrib["y"])
+    assert apart >= LABEL_PX
+
+
 def test_of_two_runs_with_as_many_sessions_the_later_is_drawn() -> None:
     once, twice = (draw_latency("A", runs) for runs in ([run(8, 0.4)], [run(8, 2.0), run(8, 0.4)]))
     assert once == twice

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,19 @@ def test_a_steady_limit_is_found_within_a_twentieth_and_was_carried_twice(capaci
     assert capacity - found <= max(1, found * 0.05 + 1)
     if found:
         assert asked.count(found) >= 2
+
+
+@given(capacity=st.integers(0, 20_000), first=st.integers(1, 500))
+def test_how_many_runs_are_left_is_known_once_one_has_failed(capacity: int, first: int) -> None:
+    looking, told = LimitSearch(first, 20_000), []
+    while looking.limit is None:
+        told.append(looking.n_left)
+        looking.note(looking.next <= capacity)
+    really = range(len(told), 0, -1)
+    assert all(n is None or n >= left for n, left in zip(told, really, strict=True))
+    known = [n for n in told if n is not None]
+    assert all(later < earlier for earlier, later in pairwise(known))
+    assert told[: len(told) - len(known)] == [None] * (len(told) - len(known))
 
 
 def test_nothing_beyond_the_most_is_asked_for() -> None:
