@@ -538,7 +538,7 @@ class Story(World):
             self.answer("a lie")
 
     def answer(self, *args: object, **options: object) -> "World":
-        return super().answer(*args, **options) if self.task is not None else self  # type: ignore[arg-type]
+        return super().answer(*args, **options) if self.task is not None else self  # type: ignore[arg-type]  passed on as they are
 
 
 @settings(max_examples=300)
