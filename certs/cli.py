@@ -178,7 +178,7 @@ def client(
     _next("stream-server serve")
 
 
-@app.command()
+@app.command(short_help="Revoke certificates, and write the CRL anew.")
 def revoke(
     ctx: typer.Context,
     name_or_serial: Annotated[

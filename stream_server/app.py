@@ -27,11 +27,11 @@ from stream_server.core.admission import Admission
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.messages import SessionId, Tier
+from stream_server.core.orders import GaveUp, Report, Restarting, Results, Undecodable
 from stream_server.core.policy import PolicyInForce
 from stream_server.core.quotas import AudioQuotas
 from stream_server.core.rooms import Rooms
 from stream_server.core.settings import Tiers
-from stream_server.core.supervisor import GaveUp, Report, Restarting, Results, Undecodable
 from stream_server.core.writer_tokens import RevokedTokens
 from stream_server.core_settings import room_limits, session_settings, source_limits
 from stream_server.decoding import Decoding

@@ -22,10 +22,11 @@ from stream_server.core.audit import AuditAction, AuditEvent, Auditor, Outcome
 from stream_server.core.hub import Hub
 from stream_server.core.jobs import DecodeJob
 from stream_server.core.messages import SessionId, Tier
+from stream_server.core.orders import Death, GaveUp, Report, Restarting
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.settings import Tiers
 from stream_server.core.step_down import Overload, StepDown, StepReason
-from stream_server.core.supervisor import Death, GaveUp, Patience, Report, Restarting
+from stream_server.core.supervisor import Patience
 from stream_server.engine.access import model_access
 from stream_server.engine.choice import Choice, bucket_of, check_versions, choose_models
 from stream_server.engine.faults import Faults

@@ -49,7 +49,7 @@ class ExportFormat(StrEnum):
     CSV = "csv"
 
 
-@app.command("verify")
+@app.command("verify", short_help="Check that nothing in the log was changed.")
 def verify_command(
     state: StateDir = None,
     checkpoints: Annotated[
@@ -84,7 +84,7 @@ def verify_command(
     raise typer.Exit(_worse(verdict, commands).value)
 
 
-@app.command()
+@app.command(short_help="Sum up the last hours.")
 def report(state: StateDir = None, hours: Hours = 24, as_json: Json = False) -> None:
     """Sum up the last hours: totals, failures, denials, quotas, what expires, what looks suspicious."""
     folder = _folder(state)
@@ -100,7 +100,7 @@ def report(state: StateDir = None, hours: Hours = 24, as_json: Json = False) -> 
         raise typer.Exit(worse.value)
 
 
-@app.command()
+@app.command(short_help="Write the entries for other systems.")
 def export(
     form: Annotated[ExportFormat, typer.Option("--format", help="ocsf: JSON lines; csv: with a header.")],
     state: StateDir = None,
@@ -116,7 +116,7 @@ def export(
             sys.stdout.write(text)
 
 
-@app.command()
+@app.command(short_help="Print the log's first public key.")
 def key(state: StateDir = None) -> None:
     """Print the log's first public key: keep it where nobody who can write the log can change it."""
     with _one_line_errors():

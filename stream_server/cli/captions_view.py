@@ -45,8 +45,8 @@ class CaptionsView(Protocol):
         ...
 
 
-class _Quiet:
-    """Context manager for views that hold nothing."""
+class QuietView:
+    """A view that holds nothing and, unless it is told how, shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +55,9 @@ class _Quiet:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         return None
+
+    def show(self, event: Event) -> None:
+        """Show nothing."""
 
 
 class TerminalView:
@@ -102,7 +105,7 @@ class TerminalView:
                 self._live.update(Text(note, "yellow"), refresh=True)
 
 
-class LinesView(_Quiet):
+class LinesView(QuietView):
     """One line for each final, for files and pipes.
 
     Args:
@@ -133,7 +136,7 @@ class LinesView(_Quiet):
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class TranscriptView(_Quiet):
+class TranscriptView(QuietView):
     """The whole text at the end, and nothing before.
 
     Args:
@@ -150,7 +153,7 @@ class TranscriptView(_Quiet):
                 self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
-class JsonView(_Quiet):
+class JsonView(QuietView):
     """One JSON object a line: the event as the server sent it, and the file it belongs to.
 
     Args:

@@ -5,16 +5,15 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from stream_server.audio.decoder import AudioDecoder, AudioFormat
 from stream_server.cli.audio_files import Recording, RecordingError, open_recording
 from stream_server.cli.beam_options import beam_object
+from stream_server.cli.captions_view import QuietView
 from stream_server.cli.demo import stream_live
-from stream_server.client import CaptionError, ConnectFailed, Event, connect
+from stream_server.client import CaptionError, ConnectFailed, connect
 from stream_server.client.latency import final_latencies_s, partial_latencies_s
 from stream_server.client.pacing import Clock, Sleep
 from stream_server.core.messages import BeamSearch
@@ -51,21 +50,6 @@ class Heading:
     def groups_of(self, reference: Reference) -> dict[str, str]:
         """The group a recording belongs to, by each field."""
         return {field: reference.fields.get(field, NO_GROUP) for field in self.group_by}
-
-
-class _Unseen:
-    """A captions view for when only the figures matter."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def show(self, event: Event) -> None:
-        """Show nothing."""
 
 
 def read_samples(recording: Recording) -> Samples:
@@ -174,7 +158,7 @@ async def _listen(
         beam=beam_object(beam),
     )
     async with opened as stream:
-        return await stream_live(stream, recording, _Unseen(), clock=clock, sleep=sleep)
+        return await stream_live(stream, recording, QuietView(), clock=clock, sleep=sleep)
 
 
 def _measured_stream(

@@ -40,7 +40,7 @@ def _keys() -> None:
     """Change the keys that sign tokens and the audit log, while the server runs."""
 
 
-@app.command()
+@app.command(short_help="Make a new key sign from now on.")
 def rotate(
     signs: Annotated[
         Signs, typer.Argument(help="tokens: links and tokens of guests and writers; audit: the audit log.")

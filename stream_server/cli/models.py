@@ -171,7 +171,7 @@ def pull(
     ] = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Fetch a checkpoint over https and install it. The only command that connects out.
+    """Fetch a checkpoint over https and install it. Refused where the configuration says offline = true.
 
     What has arrived is kept: after a break the same command goes on from there.
     """
@@ -283,7 +283,7 @@ def show(
         print_table(grid)
 
 
-@app.command()
+@app.command(short_help="Check a model's files and its signature.")
 def verify(
     name: Annotated[
         str | None, typer.Argument(help="As `list` shows it. [default: all of them]", show_default=False)
@@ -344,7 +344,7 @@ def _verify(folder: Path, bar: Bar, access: ModelAccess) -> TrustedKey | None:
     return signer
 
 
-@app.command()
+@app.command(short_help="Remove an installed model.")
 def remove(
     name: Annotated[str, typer.Argument(help="As `list` shows it.")],
     yes: Yes = False,

@@ -66,10 +66,10 @@ ConfigFile = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands of this module to ``stream-server models``."""
-    app.command("sign")(sign_model)
+    app.command("sign", short_help="Vouch for a model by a signature.")(sign_model)
     app.command("seal")(seal_model)
     app.command("unseal")(unseal_model)
-    app.command("rekey")(rekey_model)
+    app.command("rekey", short_help="Let other keys than before open a sealed model.")(rekey_model)
 
 
 def sign_model(

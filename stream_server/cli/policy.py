@@ -25,7 +25,7 @@ COLUMNS = ("identities", "rights", "publish", "read", "networks", "quota")
 DENIED = 1
 UNUSABLE = 2
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
 class Action(Enum):
@@ -61,7 +61,7 @@ class _Rules:
     """Where the rules stand, for a person."""
 
 
-@app.command()
+@app.command(short_help="Tell whether an identity may do something, and why.")
 def check(
     identity: Annotated[
         str | None,

@@ -288,28 +288,24 @@ class Hub:
 
     def receive_scores(self, session_id: SessionId, probabilities: Sequence[float], now_s: float) -> None:
         """Speech probabilities of the session's next frames."""
-        seat = self._seats.get(session_id)
-        if seat is None:
-            self.n_orphans += 1
-            return
-        self._attempt(seat, lambda: seat.session.receive_scores(probabilities, now_s), now_s)
+        self._hand(session_id, lambda session: session.receive_scores(probabilities, now_s), now_s)
 
     def receive_result(self, result: DecodeResult, now_s: float) -> None:
         """The text of a job."""
         self._jobs.offer()
-        seat = self._seats.get(result.session)
-        if seat is None:
-            self.n_orphans += 1
-            return
-        self._attempt(seat, lambda: seat.session.receive_result(result, now_s), now_s)
+        self._hand(result.session, lambda session: session.receive_result(result, now_s), now_s)
 
     def receive_undecodable(self, job: DecodeJob, now_s: float) -> None:
         """A final that the engine cannot decode."""
-        seat = self._seats.get(job.session)
+        self._hand(job.session, lambda session: session.receive_undecodable(job, now_s), now_s)
+
+    def _hand(self, session_id: SessionId, step: Callable[[Session], Sequence[Action]], now_s: float) -> None:
+        """Let a session take what came back for it, if it is still there."""
+        seat = self._seats.get(session_id)
         if seat is None:
             self.n_orphans += 1
-            return
-        self._attempt(seat, lambda: seat.session.receive_undecodable(job, now_s), now_s)
+        else:
+            self._attempt(seat, lambda: step(seat.session), now_s)
 
     def tick(self, now_s: float) -> None:
         """About once a second: idle clients, clients that do not read, drains that take too long."""

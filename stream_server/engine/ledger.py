@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from stream_server.core.jobs import DecodeResult
-from stream_server.core.supervisor import GaveUp, Report, Restarting, Results, Undecodable
+from stream_server.core.orders import GaveUp, Report, Restarting, Results, Undecodable
 from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 

@@ -14,21 +14,20 @@ from typing import assert_never
 
 from stream_server.core.jobs import DecodeJob
 from stream_server.core.messages import SessionId, Tier
-from stream_server.core.scheduler import Scheduler
-from stream_server.core.supervisor import (
+from stream_server.core.orders import (
     Death,
     Decode,
     GaveUp,
     KillWorker,
     Order,
-    Patience,
     Report,
     Restarting,
     Results,
     StartWorker,
-    Supervisor,
     Undecodable,
 )
+from stream_server.core.scheduler import Scheduler
+from stream_server.core.supervisor import Patience, Supervisor
 from stream_server.engine.canary import canary_jobs
 from stream_server.engine.child import Child, Said
 from stream_server.engine.spec import Decoded, EngineSpec, ExitCode, Loaded, LoadFailed, Ready

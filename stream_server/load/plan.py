@@ -85,7 +85,7 @@ def make_plans(
     for number in range(n_clients):
         connect_s = ramp_s * number / n_clients
         placed = tuple(
-            _place(clips, ramp_s + measure_s - connect_s, gap_s, Random(f"{seed}-{number}"))  # noqa: S311
+            _place(clips, ramp_s + measure_s - connect_s, gap_s, Random(f"{seed}-{number}"))  # noqa: S311  no secret
         )
         n_samples = _stream_samples(clips, placed, ramp_s + measure_s - connect_s)
         plans.append(ClientPlan(number, connect_s, placed, n_samples))

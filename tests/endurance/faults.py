@@ -18,7 +18,7 @@ from pki import ClientPair, Pki
 from rich.console import Console
 from rich.table import Table
 
-from stream_server.core.supervisor import Death
+from stream_server.core.orders import Death
 from stream_server.engine.faults import Fault, Faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

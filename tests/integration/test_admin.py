@@ -151,7 +151,7 @@ def test_a_report_whose_reading_cannot_be_written_down_is_not_given(
     def write(writer: AuditWriter, events: object) -> None:
         if is_full:
             raise OSError(28, "No space left on device")
-        real(writer, events)  # type: ignore[arg-type]
+        real(writer, events)  # type: ignore[arg-type]  passed on as they came
 
     monkeypatch.setattr(AuditWriter, "write", write)
     with live_server(pki, audit={"folder": str(tmp_path / "log")}) as server:

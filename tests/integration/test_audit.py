@@ -117,7 +117,7 @@ async def test_nobody_is_admitted_while_the_log_cannot_be_written(
     def write(writer: AuditWriter, events: object) -> None:
         if is_full:
             raise OSError(28, os.strerror(28))
-        real(writer, events)  # type: ignore[arg-type]
+        real(writer, events)  # type: ignore[arg-type]  passed on as they came
 
     monkeypatch.setattr(AuditWriter, "write", write)
     with live_server(pki, audit={"folder": str(tmp_path / "log")}) as server:

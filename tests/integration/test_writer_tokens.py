@@ -334,7 +334,7 @@ async def test_a_stream_ends_with_its_makers_right_and_its_token_cannot_be_used_
         assert await refused(server, pki, of_desk) == (403, "token_revoked")
         assert await refused(server, pki, of_booth) == (403, "token_policy")
         for who, reason in (("desk", "revoked"), ("booth", "policy")):
-            await server.until(lambda: any(entry.reason == reason for entry in entries(server)))  # noqa: B023
+            await server.until(lambda: any(entry.reason == reason for entry in entries(server)))  # noqa: B023  called in this round only
             [cut] = [entry for entry in entries(server) if entry.reason == reason]
             assert cut.actor is not None
             assert cut.actor.id == f"spiffe://stream-server.local/source/{who}"

@@ -10,7 +10,7 @@ from driver import SETTINGS, HubWorld
 
 from stream_server.config import Config, EngineSection
 from stream_server.core.audit import AuditEvent
-from stream_server.core.supervisor import Death, GaveUp, Report
+from stream_server.core.orders import Death, GaveUp, Report
 from stream_server.decoding import Decoding
 from stream_server.ops.metrics import Metrics
 

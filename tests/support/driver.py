@@ -385,7 +385,7 @@ class HubWorld:
             self.decoder,
             report_bug=self.bugs.append,
             watcher=self.watcher,
-            **options,  # type: ignore[arg-type]
+            **options,  # type: ignore[arg-type]  passed on as they are
         )
 
     def open(self, name: str, owner: str = "me", *, start: bool = True) -> Client:

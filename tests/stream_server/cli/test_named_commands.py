@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from stream_server.cli import app
 
@@ -86,6 +87,21 @@ def test_a_document_names_targets_and_modules_that_there_are(document: Path) -> 
     modules = re.findall(r"python3? -m ((?:benchmarks|training|vad|certs|stream_server)[\w.]*)", code)
     paths = [ROOT / name.replace(".", "/") for name in modules]
     assert [path for path in paths if not (path.is_dir() or path.with_suffix(".py").is_file())] == []
+
+
+def overviews(command: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The commands that have others below them."""
+    if hasattr(command, "commands"):
+        yield names
+        for name, one in command.commands.items():
+            yield from overviews(one, (*names, name))
+
+
+@pytest.mark.parametrize("names", list(overviews(typer.main.get_command(app))), ids=" ".join)
+def test_an_overview_of_commands_cuts_no_sentence_off(names: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*names, "--help"], env={"COLUMNS": "80"}).output
+    assert "Commands:" in shown
+    assert "..." not in shown.partition("Commands:")[2]
 
 
 def test_mistakes_are_found() -> None:

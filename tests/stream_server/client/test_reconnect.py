@@ -322,14 +322,14 @@ async def answered_late(
 
 async def test_a_busy_server_is_asked_again_when_it_says(pki: Pki, client: ClientPair) -> None:
     busy = refusing(503, '{"code":"overloaded","message":"full"}', Retry_After="7")
-    time, _ = await answered_late(pki, client, lambda n: busy(None, None) if n == 2 else None)  # type: ignore[arg-type]
+    time, _ = await answered_late(pki, client, lambda n: busy(None, None) if n == 2 else None)  # type: ignore[arg-type]  it looks at neither
     assert time.waits == [0.1, 7.0]
 
 
 async def test_a_refusal_that_will_not_pass_is_not_tried_again(pki: Pki, client: ClientPair) -> None:
     gone = refusing(404, '{"code":"unknown_session","message":"start another one"}')
     with pytest.raises(CaptionError, match="start another one") as caught:
-        await answered_late(pki, client, lambda n: gone(None, None) if n == 2 else None)  # type: ignore[arg-type]
+        await answered_late(pki, client, lambda n: gone(None, None) if n == 2 else None)  # type: ignore[arg-type]  it looks at neither
     assert caught.value.code == "unknown_session"
 
 

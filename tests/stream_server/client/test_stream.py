@@ -333,7 +333,7 @@ async def test_leaving_the_iteration_early_stops_sending(pki: Pki, client: Clien
 
 async def paused(websocket: ClientConnection) -> None:
     """Until the connection's buffer is full, which it has no event for."""
-    while not websocket.paused:  # noqa: ASYNC110
+    while not websocket.paused:  # noqa: ASYNC110  there is no event for it
         await asyncio.sleep(0)
 
 

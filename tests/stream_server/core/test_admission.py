@@ -50,7 +50,7 @@ def test_connects_that_found_no_room_count_as_connects() -> None:
     for _ in range(3):
         assert admission.admit("a", 1.0) is not None
     admission.release("a")
-    assert "in a minute" in str(admission.admit("a", 2.0).error)  # type: ignore[union-attr]
+    assert "in a minute" in str(admission.admit("a", 2.0).error)  # type: ignore[union-attr]  it is refused
 
 
 def test_a_release_without_an_admission_is_a_bug() -> None:

@@ -68,7 +68,7 @@ def test_what_cannot_be_had_is_named_with_its_bounds(
     values: dict[str, object], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        Endpointing(**values)  # type: ignore[arg-type]
+        Endpointing(**values)  # type: ignore[arg-type]  of any kind
 
 
 def finals(wish: Endpointing | None, pause_frames: int) -> list[Final]:

@@ -85,6 +85,6 @@ def test_neither_speech_nor_text_is_in_what_is_printed() -> None:
     ],
 )
 def test_what_a_model_cannot_read_is_named(changes: dict[str, object], problem: str | None) -> None:
-    job = dataclasses.replace(JOB, **changes)  # type: ignore[arg-type]
+    job = dataclasses.replace(JOB, **changes)  # type: ignore[arg-type]  of any field
     found = job.problem({"de", "en"})
     assert found is None if problem is None else problem in str(found)

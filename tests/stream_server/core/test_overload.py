@@ -36,7 +36,7 @@ class Simulation:
     def __init__(self) -> None:
         self.world = HubWorld(SETTINGS, outbox_wait_s=1e9)
         self.scheduler = Scheduler(BATCH_MAX, finals_max=4)
-        self.world.decoder = self.scheduler  # type: ignore[assignment]
+        self.world.decoder = self.scheduler  # type: ignore[assignment]  all that is asked of it is there
         self.world.hub._jobs = HeldJobs(self.scheduler)
         self.speakers = [Speaker(self.world.open(str(number))) for number in range(N_SESSIONS)]
         self.start_s = self.world.now_s

@@ -265,7 +265,7 @@ def test_another_identity_is_told_the_same_as_of_a_session_that_never_was() -> N
     thief = world.resume(client, owner="thief", name="thief")
     nothing = Client(world, "other", "thief").resume(SessionId("f" * 32), 0)
     assert error_of(thief) is UnknownSession
-    assert str(thief.events[-1].error) == str(nothing.read()[-1].error)  # type: ignore[union-attr]
+    assert str(thief.events[-1].error) == str(nothing.read()[-1].error)  # type: ignore[union-attr]  the last event is a failure
     again = world.resume(client)
     again.say(Finish())
     world.settle()
@@ -311,7 +311,7 @@ def test_a_session_ends_when_nobody_came_back_in_time() -> None:
     assert error_of(late) is ResumeExpired
     # Its finals are made all the same, for whoever else follows the session.
     world.settle()
-    assert [kept.event for kept in client.seat.replay.after(0)][-1].error.code == "resume_expired"  # type: ignore[union-attr]
+    assert [kept.event for kept in client.seat.replay.after(0)][-1].error.code == "resume_expired"  # type: ignore[union-attr]  the last event is a failure
     world.pass_time(1.0)
     assert [seat.session.id for seat in world.watcher.gone] == [client.id]
     assert client.seat.has_expired

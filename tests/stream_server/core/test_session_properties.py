@@ -136,7 +136,7 @@ class Player:
             return False
         is_taken = session.state is State.STREAMING
         self.n_flushes += is_taken and isinstance(message, Flush)
-        self.world.receive(message)  # type: ignore[arg-type]
+        self.world.receive(message)  # type: ignore[arg-type]  any message
         return is_taken
 
     @property

@@ -211,7 +211,7 @@ SAID = numbered_speech(range(200))
 
 
 def tiers(fallback: ModelFacts = LIGHT, **live: object) -> Tiers:
-    return Tiers({Tier.LIVE: dataclasses.replace(FACTS, **live), Tier.FALLBACK: fallback})  # type: ignore[arg-type]
+    return Tiers({Tier.LIVE: dataclasses.replace(FACTS, **live), Tier.FALLBACK: fallback})  # type: ignore[arg-type]  of any field
 
 
 ENGLISH = Start(AudioFormat(), language="en")

@@ -11,23 +11,25 @@ from hypothesis import strategies as st
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Task, Tier
+from stream_server.core.orders import (
+    Death,
+    Decode,
+    GaveUp,
+    KillWorker,
+    Order,
+    Restarting,
+    Results,
+    StartWorker,
+    Undecodable,
+)
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.supervisor import (
     CANARIES_PER_ROW,
     GOING_S,
     PAUSE_S,
     PAUSE_S_MAX,
-    Death,
-    Decode,
-    GaveUp,
-    KillWorker,
-    Order,
     Patience,
-    Restarting,
-    Results,
-    StartWorker,
     Supervisor,
-    Undecodable,
 )
 from stream_server.engine.fake import numbered_speech
 
@@ -536,7 +538,7 @@ class Story(World):
             self.answer("a lie")
 
     def answer(self, *args: object, **options: object) -> "World":
-        return super().answer(*args, **options) if self.task is not None else self  # type: ignore[arg-type]
+        return super().answer(*args, **options) if self.task is not None else self  # type: ignore[arg-type]  passed on as they are
 
 
 @settings(max_examples=300)

@@ -30,7 +30,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def find(state: Path, **keys: object) -> dict[Tier, Path | None]:
-    chosen = choose_models(EngineSection(**keys), state, None)  # type: ignore[arg-type]
+    chosen = choose_models(EngineSection(**keys), state, None)  # type: ignore[arg-type]  of any key
     return {tier: model.folder for tier, model in chosen.items()}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 
 import models
 import numpy as np
@@ -15,7 +16,7 @@ from stream_server.core.messages import BeamSearch
 from stream_server.engine.decoder import BatchDecoder, _choose
 from stream_server.engine.guard import Thresholds
 from stream_server.engine.ladder import Ladder, Reading, Request
-from stream_server.engine.rows import DecodeOptions
+from stream_server.engine.rows import Decoded, DecodeOptions
 from stream_server.engine.rules import Place
 
 pytestmark = pytest.mark.model
@@ -72,9 +73,9 @@ def test_a_window_that_fails_in_beam_search_is_sampled(decoder: BatchDecoder, fe
     asked: list[tuple[BeamSearch | None, float]] = []
 
     class Watched(BatchDecoder):
-        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
             asked.extend((row.beam, row.temperature) for row in options)
-            return decoder.decode_features(features, options)  # type: ignore[return-value]
+            return decoder.decode_features(features, options)
 
     options = dataclasses.replace(request().options, beam=BeamSearch(3))
     searching = dataclasses.replace(request(), options=options)
@@ -91,9 +92,9 @@ def test_only_the_rows_that_fail_are_decoded_again(decoder: BatchDecoder, featur
     calls: list[list[float]] = []
 
     class Watched(BatchDecoder):
-        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
             calls.append([row.temperature for row in options])
-            return decoder.decode_features(features, options)  # type: ignore[return-value]
+            return decoder.decode_features(features, options)
 
     requests = [request(final=i % 2 == 0) for i in range(6)]
     Ladder(Watched(decoder._model, None), NEVER).read(features, requests)
@@ -130,7 +131,7 @@ def test_text_that_the_guard_cuts_keeps_the_tokens_of_what_is_left() -> None:
     looping = decoder.tokens_of("Go on." + " We will see, we will see." * 3)
 
     class Looping(BatchDecoder):
-        def decode_features(self, features: Tensor, options: list[DecodeOptions]) -> list[object]:  # type: ignore[override]
+        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
             rows = decoder.decode_features(features, options)
             text = decoder.text_of(looping)
             return [dataclasses.replace(row, tokens=looping, text=text, is_whole=True) for row in rows]

@@ -6,7 +6,7 @@ import models
 
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import GuardRule
-from stream_server.core.supervisor import Results
+from stream_server.core.orders import Results
 from stream_server.engine.ledger import tell
 from stream_server.ops.metrics import Metrics
 

@@ -230,7 +230,7 @@ def test_a_manifest_is_a_value() -> None:
     manifest = read_manifest(embedded_model())
     assert manifest == read_manifest(embedded_model())
     with pytest.raises(AttributeError):
-        manifest.id = "other"  # type: ignore[misc]
+        manifest.id = "other"  # type: ignore[misc]  it is frozen
     assert isinstance(manifest, Manifest)
 
 

@@ -26,9 +26,10 @@ from models import decode_job
 
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import SessionId, Tier
+from stream_server.core.orders import Death, GaveUp, Report, Restarting, Results, Undecodable
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.settings import ModelFacts
-from stream_server.core.supervisor import Death, GaveUp, Patience, Report, Restarting, Results, Undecodable
+from stream_server.core.supervisor import Patience
 from stream_server.engine import child, process
 from stream_server.engine.fake import numbered_speech
 from stream_server.engine.faults import Fault, Faults
@@ -560,7 +561,7 @@ OWNER = """
 import asyncio, multiprocessing, os, sys
 from stream_server.core.messages import Tier
 from stream_server.core.scheduler import Scheduler
-from stream_server.core.supervisor import Patience
+from stream_server.core.supervisor import (Patience)
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 

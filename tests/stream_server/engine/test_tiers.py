@@ -11,8 +11,9 @@ from models import decode_job, random_whisper, write_model
 
 from stream_server.core.jobs import Batch, DecodeJob
 from stream_server.core.messages import Tier
+from stream_server.core.orders import Report, Results
 from stream_server.core.scheduler import Scheduler
-from stream_server.core.supervisor import Patience, Report, Results
+from stream_server.core.supervisor import Patience
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 from stream_server.engine.transcriber import WhisperTranscriber

@@ -187,7 +187,7 @@ def test_a_host_whose_certificate_nobody_vouches_for_is_refused(pki: Pki, tmp_pa
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pki.store.server_cert, pki.store.server_key)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]
+        server.handle_error = lambda *_: None  # type: ignore[method-assign,assignment]  a client that leaves is no news
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:

@@ -245,7 +245,7 @@ def wrong_file(kind: str, path: Path, small: Whisper) -> None:
         case "script":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which people still have
-                torch.jit.script(torch.nn.Linear(1, 1)).save(path)  # type: ignore[no-untyped-call]
+                torch.jit.script(torch.nn.Linear(1, 1)).save(path)  # type: ignore[no-untyped-call]  torch has no types for it
         case "code":
             torch.save({"dims": Code()}, path)
         case "list":

@@ -138,7 +138,7 @@ def test_nobody_there(caller: Caller) -> None:
 )
 def test_what_is_not_vault_is_told_and_not_quoted(caller: Caller, said: bytes) -> None:
     caller.vault.says = said
-    caller.vault.answer = lambda *_: (200, {})  # type: ignore[method-assign]
+    caller.vault.answer = lambda *_: (200, {})  # type: ignore[method-assign]  it answers otherwise from here on
     told = caller.refused(caller.key())
     assert "does not answer as Vault does" in told
     assert "no base64" not in told

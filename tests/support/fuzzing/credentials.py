@@ -213,7 +213,7 @@ def _feed_guest_text(data: bytes) -> None:
     """A text shown as a link and as a token; what is not signed by us opens nothing."""
     text = data.decode("utf-8", "surrogateescape")
     _tried(lambda: _exchange(text))
-    reader = _tried(lambda: _guests().join("hall", Read(None, 0, None, text), object))  # type: ignore[arg-type, return-value]
+    reader = _tried(lambda: _guests().join("hall", Read(None, 0, None, text), object))  # type: ignore[arg-type, return-value]  it needs no reader to refuse
     if reader is not None:
         _check_signed(text)
 
