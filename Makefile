@@ -20,6 +20,8 @@ MODEL ?=
 PEERS_OUT ?=
 # Non-speech that `make nonspeech` synthesises.
 HOURS ?= 10
+# How long the sessions of `make steady` speak.
+MINUTES ?= 10
 # What `make fuzz` runs (empty: every target), for how long each, and how many at once.
 TARGET ?=
 SECONDS ?= 60
@@ -31,7 +33,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak egress bundle-test testssl cov demo \
+.PHONY: help setup fmt check check-js sealed-cost test test-browser faults soak steady egress bundle-test testssl cov demo \
   serve demo-model parity nonspeech audit-edits fuzz fuzz-again floods peers clean
 
 help: ## list the commands
@@ -59,6 +61,9 @@ faults: $(VENV)/.dev ## kill, stop and starve the engine under 20 streams, repla
 
 soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOBS=... for another number)
 	@$(BIN)/python -m pytest -q -s tests/endurance/soak.py
+
+steady: $(VENV)/.dev ## 20 live sessions for 10 minutes: what they cost does not rise (MINUTES=... for another time)
+	@$(BIN)/python -m benchmarks.steady --minutes $(MINUTES)
 
 bundle-test: $(VENV)/.dev ## make the archive for offline installation, install it without network and transcribe
 	@$(BIN)/python -m pytest -q -s tests/endurance/offline_installation.py

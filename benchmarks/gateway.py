@@ -138,7 +138,7 @@ async def running(core: int, *, realtime: bool) -> AsyncIterator[Server]:
     """A server on one core."""
     with TemporaryDirectory(prefix="stream-server-gateway-") as folder:
         ensure_certs(Store(Path(folder, "certs")))
-        process = await _spawn("serve", folder, core=core, realtime=realtime)
+        process = await spawn("serve", folder, core=core, realtime=realtime)
         try:
             assert process.stdout is not None
             port = int(await process.stdout.readline())
@@ -155,7 +155,8 @@ def _settle(core: int, realtime: bool) -> None:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
-async def _spawn(*arguments: str, core: int, realtime: bool = False) -> Process:
+async def spawn(*arguments: str, core: int, realtime: bool = False) -> Process:
+    """One of the benchmark's own processes, pinned to a core."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -296,7 +297,7 @@ async def measure_live(
     """So many sessions at once: processor time of one, lag of the loop, and whether all arrived."""
     ramp_s = min(10.0, sessions / 20)
     arguments = [server.url, str(server.certs), str(sessions), str(seconds + ramp_s), str(ramp_s), str(share)]
-    clients = await _spawn("clients", *arguments, core=core, realtime=realtime)
+    clients = await spawn("clients", *arguments, core=core, realtime=realtime)
     assert clients.stdout is not None
     await clients.stdout.readline()
     await asyncio.sleep(ramp_s + 2.0)
@@ -325,7 +326,7 @@ async def measure_memory(
 
     Where the loop lags, what clients send meanwhile comes at once, and the buffers of TLS grow to hold it.
     """
-    holder = await _spawn("hold", server.url, str(server.certs), str(int(with_speech)), core=core)
+    holder = await spawn("hold", server.url, str(server.certs), str(int(with_speech)), core=core)
     assert holder.stdin is not None
     assert holder.stdout is not None
     sizes = []

@@ -148,7 +148,9 @@ function readBy(transcript, { source = "", segment, model }) {
 function joined(transcript, event) {
   const base = event.gap ? withGap(transcript) : transcript;
   const speakers = Object.fromEntries(event.sources.map(({ source, speaker }) => [source, speaker]));
-  return { ...base, speakers, open: [], readings: {}, origin: event.life };
+  // Of a source that left meanwhile nobody is told.
+  const running = new Set([...base.running].filter((source) => source in speakers));
+  return { ...base, speakers, running, open: [], readings: {}, origin: event.life };
 }
 
 /**

@@ -148,6 +148,8 @@ export class CaptionsView {
     while (this.#shown.length > 0 && /** @type {{ id: number }} */ (this.#shown[0]).id < firstId) {
       const { element: old } = /** @type {{ element: HTMLElement }} */ (this.#shown.shift());
       const parent = old.parentElement;
+      // The space before the next one: an utterance may go on for longer than lines are kept.
+      if (old.nextSibling instanceof Text) old.nextSibling.remove();
       old.remove();
       if (parent?.classList.contains("utterance") && parent.querySelector(".final") === null) {
         parent.remove();

@@ -182,3 +182,35 @@ test("a note tells of every source of a room, until it leaves or the stream begi
 test("a note stays when the reader clears the page", () => {
   assert.match(modelNote(cleared(told([final(0, "One.", { model: "tiny" })]))), /tiny$/);
 });
+
+test("a room's screen that is open for weeks is as small as on its first day", () => {
+  const joined = (sources) => ({
+    type: "joined", room: "hall", life: "1", gap: false, sources: sources.map((source) => ({ source, speaker: "Ada" })),
+  });
+  const size = (transcript) =>
+    JSON.stringify({ ...transcript, running: [...transcript.running], nextId: 0, nDropped: 0 }).length;
+  let transcript = reduce(emptyTranscript(40), /** @type {any} */ (joined(["a0"])));
+  const sizes = [];
+  // 100,000 finals of 5 s are six days of speech without a pause. Each hour another source; each day a new connection,
+  // during which one leaves in the middle of its utterance.
+  for (let n = 0; n < 100_000; n += 1) {
+    const source = `a${Math.floor(n / 720)}`;
+    if (n % 720 === 0 && n > 0) {
+      const before = `a${n / 720 - 1}`;
+      const change = n % 17_280 === 0
+        ? [joined([source])]
+        : [{ type: "source_left", source: before }, { type: "source_joined", source, speaker: "Ada" }];
+      for (const event of change) transcript = reduce(transcript, /** @type {any} */ (event));
+    }
+    const text = `${10_000 + (n % 10_000)} words`;
+    const more = { source, time: 1_700_000_000 + n, utterance_end: n % 3 === 0 };
+    transcript = reduce(transcript, /** @type {any} */ (partial(n % 720, text, 5, { source })));
+    transcript = reduce(transcript, /** @type {any} */ (final(n % 720, text, more)));
+    if (n % 7_200 === 719) sizes.push(size(transcript));
+    assert.ok(transcript.running.size <= 1);
+  }
+  assert.equal(transcript.lines.length, 40);
+  const [first, ...later] = sizes;
+  // Numbers of segments and names of sources have more digits; nothing else grows.
+  for (const one of later) assert.ok(one - first < 40 * 8, `${first} then ${one}`);
+});
