@@ -10,14 +10,16 @@ log-probability within 1e-4, no-speech probability within 1e-5. Where whisper's 
 1e-3, rounding decides; such windows are counted, compared up to that token, and may be at most 0.5 %. In beam
 search, that is where its best candidates that live on and die lie so near, or its two best texts.
 
-Run: ``make parity``. Prints a table; exits with 1 on any difference.
+Run: ``make parity``, or the command in it with the names of some of the models. Prints a table; exits with 1
+on any difference.
 """
 
+import argparse
 import datetime
 import itertools
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
@@ -28,7 +30,7 @@ import soundfile
 import torch
 from parity import Case, make_case, prompt_of, rows_near, sounds
 from torch import Tensor
-from whisper.model import Whisper
+from whisper.model import ModelDimensions, Whisper
 
 from stream_server.core.messages import BeamSearch
 from stream_server.engine.decoder import BatchDecoder
@@ -189,37 +191,56 @@ def speech(random: np.random.Generator, n_samples: int) -> Tensor:
     )
 
 
-def cases() -> Iterator[tuple[str, Whisper, Tensor]]:
-    """Name, model and mels of every case."""
-    random = np.random.default_rng(0)
-    lengths = (8_000, 24_000, 48_000, 72_000)
-    for name, dims, seed, counts in (
-        ("tiny, 4 layers", models.tiny(), 0, (32, 32, 32, 32)),
-        ("tiny.en, 2 layers", models.tiny(n_layer=2, n_vocab=models.ENGLISH_VOCAB), 3, (32, 0, 32, 0)),
-        ("base, 3 layers", models.base(n_layer=3), 1, (32, 32, 32, 0)),
-        ("large-v3, 1 layer", models.large_v3(n_layer=1), 3, (0, 32, 0, 32)),
-    ):
-        model = models.random_whisper(dims, seed)
-        for n_samples, n_rows in zip(lengths, counts, strict=True):
-            if n_rows:
-                yield name, model, sounds(n_rows, n_samples, dims.n_mels)
-        if name.startswith("tiny"):
-            yield name, model, sounds(8, 480_000)
-    embedded = load_whisper(embedded_model(), read_manifest(embedded_model()), torch.device("cpu"))
-    for n_samples in (*lengths, 96_000):
-        yield "demo-en", embedded, speech(random, n_samples)
+RANDOM: dict[str, tuple[Callable[[], ModelDimensions], int, tuple[int, ...]]] = {
+    # name: dimensions, seed of the weights, windows of each of ``LENGTHS``
+    "tiny, 4 layers": (models.tiny, 0, (32, 32, 32, 32)),
+    "tiny.en, 2 layers": (lambda: models.tiny(n_layer=2, n_vocab=models.ENGLISH_VOCAB), 3, (32, 0, 32, 0)),
+    "base, 3 layers": (lambda: models.base(n_layer=3), 1, (32, 32, 32, 0)),
+    "large-v3, 1 layer": (lambda: models.large_v3(n_layer=1), 3, (0, 32, 0, 32)),
+}
+EMBEDDED = "demo-en"
+LENGTHS = (8_000, 24_000, 48_000, 72_000)
+"""Samples of a window."""
+
+
+def cases(name: str) -> Iterator[tuple[Whisper, Tensor]]:
+    """The model of this name, with the mels of each of its cases."""
+    if name == EMBEDDED:
+        random = np.random.default_rng(0)
+        embedded = load_whisper(embedded_model(), read_manifest(embedded_model()), torch.device("cpu"))
+        for n_samples in (*LENGTHS, 96_000):
+            yield embedded, speech(random, n_samples)
+        return
+    dims_of, seed, counts = RANDOM[name]
+    dims = dims_of()
+    model = models.random_whisper(dims, seed)
+    for n_samples, n_rows in zip(LENGTHS, counts, strict=True):
+        if n_rows:
+            yield model, sounds(n_rows, n_samples, dims.n_mels)
+    if name.startswith("tiny"):
+        yield model, sounds(8, 480_000)
 
 
 def main() -> int:
     """Compare everything and print a table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.parity")
+    known = [*RANDOM, EMBEDDED]
+    parser.add_argument("models", nargs="*", help="; ".join(known), metavar="MODEL")
+    asked = parser.parse_args().models or known
+    if unknown := set(asked) - set(known):
+        parser.error(f"no such model: {'; '.join(sorted(unknown))}")
     torch.set_num_threads(1)
     started_s = time.monotonic()
-    random = np.random.default_rng(1)
     tallies: dict[str, Tally] = {}
-    for name, model, mels in cases():
-        run_case(model, mels, random, tallies.setdefault(name, Tally()), FACTORS)
-        run_case(model, mels[:BEAM_ROWS], random, tallies.setdefault(f"{name}, beams", Tally()), BEAM_FACTORS)
-        print(f"{name}: {tallies[name].windows} windows", file=sys.stderr, flush=True)
+    for name in asked:
+        # Of its own, so that a model is compared in the same way whichever others are.
+        random = np.random.default_rng(1)
+        plain, beams = Tally(), Tally()
+        for model, mels in cases(name):
+            run_case(model, mels, random, plain, FACTORS)
+            run_case(model, mels[:BEAM_ROWS], random, beams, BEAM_FACTORS)
+            print(f"{name}: {plain.windows} windows", file=sys.stderr, flush=True)
+        tallies |= {name: plain, f"{name}, beams": beams}
     print(
         f"{datetime.date.today()}, torch {torch.__version__}, 1 thread, {time.monotonic() - started_s:.0f} s"
     )

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from whisper.model import MultiHeadAttention, TextDecoder
+from whisper.model import MultiHeadAttention, ResidualAttentionBlock, TextDecoder
+
+from stream_server.engine.products import linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +146,13 @@ class BatchCache:
             capacity: Tokens of a row.
             n_beams: Rows of a window that ``gather`` may ask for; before, each window is one row.
         """
-        layers = [
-            LayerCache(block.cross_attn.key(features), block.cross_attn.value(features), capacity, n_beams)
-            for block in decoder.blocks
-        ]
+        layers = [LayerCache(*_audio_of(block, features), capacity, n_beams) for block in decoder.blocks]
         return cls(layers, capacity)
 
     def fill(self, decoder: TextDecoder, features: Tensor) -> None:
         """Take other features (W, T, D) for the first windows, and forget all tokens, in place."""
         for block, layer in zip(decoder.blocks, self.layers, strict=True):
-            layer.fill(block.cross_attn.key(features), block.cross_attn.value(features))
+            layer.fill(*_audio_of(block, features))
 
     @property
     def device(self) -> torch.device:
@@ -191,6 +190,11 @@ class BatchCache:
         index = torch.tensor(sources, device=self.device)
         for layer in self.layers:
             layer.gather(index, n_tokens, n_beams)
+
+
+def _audio_of(block: ResidualAttentionBlock, features: Tensor) -> tuple[Tensor, Tensor]:
+    """The keys and values (W, T, D) of a decoder layer for audio features of that shape."""
+    return linear(block.cross_attn.key, features), linear(block.cross_attn.value, features)
 
 
 def _attend(

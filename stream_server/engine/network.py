@@ -11,12 +11,16 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from whisper.model import Whisper
+from whisper.model import ResidualAttentionBlock, Whisper
 
+from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.cache import BatchCache, Span, make_span, step_span
+from stream_server.engine.products import attend, linear
 
 _NARROW_PLACES_MAX = 6
 """Up to so many, another layout of the product is faster on a CPU, see ``Network.logits``."""
+_POSITIONS_AT_ONCE = 3_000
+"""Audio positions that a CPU encodes at a time: what a layer computes then stays in the processor's cache."""
 
 
 class Network:
@@ -41,12 +45,18 @@ class Network:
 
         whisper's encoder insists on 30 s; this is the same with the positions cut to T.
         """
+        if is_accelerator(mel.device):
+            return self._encode(mel)
+        n_at_once = max(1, 2 * _POSITIONS_AT_ONCE // mel.shape[2])
+        return torch.cat([self._encode(part) for part in torch.split(mel, n_at_once)])
+
+    def _encode(self, mel: Tensor) -> Tensor:
         encoder = self._model.encoder
         x = F.gelu(encoder.conv1(mel))
         x = F.gelu(encoder.conv2(x)).permute(0, 2, 1)
         x = (x + encoder.positional_embedding[: x.shape[1]]).to(x.dtype)
         for block in encoder.blocks:
-            x = block(x)
+            x = _encode_further(block, x)
         features: Tensor = encoder.ln_post(x)
         return features
 
@@ -128,3 +138,12 @@ class Network:
         if self._converted is None or self._converted.dtype != dtype:
             self._converted = weight.to(dtype)
         return self._converted
+
+
+def _encode_further(block: ResidualAttentionBlock, x: Tensor) -> Tensor:
+    """What a layer of the encoder makes of (B, T, D)."""
+    attention, (widen, _, narrow) = block.attn, block.mlp
+    normed = block.attn_ln(x)
+    query, key, value = (linear(layer, normed) for layer in (attention.query, attention.key, attention.value))
+    x = x + linear(attention.out, attend(query, key, value, attention.n_head))
+    return x + linear(narrow, F.gelu(linear(widen, block.mlp_ln(x))))

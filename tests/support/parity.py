@@ -172,6 +172,9 @@ class _Watched(whisper.decoding.BeamSearchDecoder):
         last = alive[-1]
         if last + 1 < len(ranked):
             self.margin = min(self.margin, ranked[last][1] - ranked[last + 1][1])
+        # An end counts if it ranks before the last that lives on.
+        if last > 0 and ranked[last - 1][0][-1] == self.eot:
+            self.margin = min(self.margin, ranked[last - 1][1] - ranked[last][1])
         return super().update(tokens, logits, sum_logprobs)
 
 
