@@ -1,17 +1,21 @@
 """What cutting running speech costs: cuts inside words, words lost or doubled beside them, and wrong words.
 
 Recordings whose words have times are trimmed to their speech and put end to end, so that nobody pauses and
-the 5 s rule has to cut. The detector and the segmenter cut as in a session. Without any model it is counted
-how many cuts lie inside a word; with a model, also how many words beside cuts are lost or doubled, and the
-word error rate of the segments against that of the same utterances one by one.
-Run: ``python -m benchmarks.seams [--model DIR | --no-model] [MANIFEST]``.
+the 5 s rule has to cut; recordings of several utterances are taken as they are. What decodes them is a
+session, but for its sockets. Compared are, by their wrong words: the utterances one by one; the same speech
+cut, with windows side by side; the same with windows that overlap and are joined (``core.seams``); and, for
+what cutting costs where no word is harmed, cut between words by the reference. ``in words`` counts the cuts,
+or seams, inside a word; ``lost`` and ``doubled`` the words beside them.
+Run: ``python -m benchmarks.seams [--model DIR] [MANIFEST]``. Running speech by one voice, which none of the
+included recordings is, is made by ``python -m training.demo_en monologues``.
 """
 
 import argparse
 import datetime
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import jiwer
@@ -19,21 +23,22 @@ import numpy as np
 import soundfile
 
 from stream_server.audio.decoder import SAMPLE_RATE_HZ
+from stream_server.config import SegmentsSection
+from stream_server.core.messages import Final
 from stream_server.core.words import TOKEN
 from stream_server.engine.manifest import embedded_model
 from stream_server.engine.text import normalise_english
 from stream_server.engine.threads import set_torch_threads
 from stream_server.engine.transcriber import WhisperTranscriber
 from stream_server.evaluation.counts import Counts, count_errors, pool
-from stream_server.evaluation.offline import Samples, decode_windows
+from stream_server.evaluation.offline import Samples, decode_stream, decode_windows, text_of
 from stream_server.evaluation.references import Reference, parse_manifest
 from stream_server.evaluation.word_latency import SpokenWord
-from vad.audio import FRAME_SAMPLES
-from vad.events import CloseReason, SegmentClosed
 from vad.model import SileroVad
-from vad.recording import segment_recording
+from vad.recording import StreamScorer
 
 HELDOUT = embedded_model().parent / "recordings" / "heldout" / "manifest.json"
+SERVER = SegmentsSection().segmenter()
 RUN_S_MIN = 30.0
 EDGE_S = 0.05
 """Left of each recording around its speech."""
@@ -84,11 +89,24 @@ def runs(references: Sequence[Reference]) -> Iterator[Run]:
         yield Run(np.concatenate(pieces), tuple(pieces), tuple(words), " ".join(texts))
 
 
-def cuts_of(closed: Sequence[SegmentClosed]) -> list[float]:
-    """Where running speech was cut, in seconds."""
-    return [
-        one.end_frame * FRAME_SAMPLES / SAMPLE_RATE_HZ for one in closed if one.reason is CloseReason.LENGTH
+def recorded(reference: Reference) -> Run:
+    """A recording of several utterances, as it is."""
+    samples: Samples = soundfile.read(str(reference.path), dtype="int16")[0]
+    between_s = [(one.end_s + other.start_s) / 2 for one, other in pairwise(reference.timed)]
+    borders_s = list(pairwise([0.0, *between_s, len(samples) / SAMPLE_RATE_HZ]))
+    spans_s = [
+        (max(first_s, said.start_s - EDGE_S), min(last_s, said.end_s + EDGE_S))
+        for said, (first_s, last_s) in zip(reference.timed, borders_s, strict=True)
     ]
+    utterances = tuple(
+        samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)] for start_s, end_s in spans_s
+    )
+    return Run(samples, utterances, reference.words, reference.text)
+
+
+def cuts_of(finals: Sequence[Final]) -> list[float]:
+    """Where running speech was cut, or its windows were joined, in seconds."""
+    return [final.end / SAMPLE_RATE_HZ for final in finals if not final.utterance_end]
 
 
 def n_inside(cuts_s: Sequence[float], words: Sequence[SpokenWord]) -> int:
@@ -126,47 +144,88 @@ def _is_beside(word: SpokenWord, cuts_s: Sequence[float]) -> bool:
     return any(word.start_s - BESIDE_S < cut_s < word.end_s + BESIDE_S for cut_s in cuts_s)
 
 
+def between_words(run: Run, cuts_s: Sequence[float]) -> list[Samples]:
+    """The run, cut at the borders of words, by the reference, that are nearest to some cuts."""
+    borders_s = [(one.end_s + other.start_s) / 2 for one, other in pairwise(run.words)]
+    nearest_s = sorted({min(borders_s, key=lambda border_s: abs(border_s - cut_s)) for cut_s in cuts_s})
+    return np.split(run.samples, [round(at_s * SAMPLE_RATE_HZ) for at_s in nearest_s])
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=embedded_model(), help="model folder")
-    parser.add_argument("--no-model", action="store_true", help="only where the cuts are")
+    parser.add_argument("--context", action="store_true", help="finals are read on from those before")
+    parser.add_argument(
+        "--overlap-ms", type=float, default=SERVER.overlap_ms, help="of joined windows; a server's by default"
+    )
     parser.add_argument("manifest", type=Path, nargs="?", default=HELDOUT, help="with word times")
     asked = parser.parse_args()
     set_torch_threads(1)
     usable = parse_manifest(asked.manifest.read_bytes(), asked.manifest).usable
-    spoken = list(runs([one for one in usable if one.speech and one.words and not one.timed[1:]]))
-    network = SileroVad()
-    closed = [segment_recording(run.samples, network) for run in spoken]
-    cuts = [cuts_of(one) for one in closed]
-    n_cuts = sum(map(len, cuts))
-    inside = sum(n_inside(cuts_s, run.words) for run, cuts_s in zip(spoken, cuts, strict=True))
-    n_words = sum(len(run.words) for run in spoken)
-    print(f"{datetime.date.today()}, {platform.machine()}, {n_words} words in {len(spoken)} runs")
-    print(f"{n_cuts} cuts, {inside} ({inside / max(1, n_cuts):.0%}) inside a word")
-    if not asked.no_model:
-        _read(spoken, closed, WhisperTranscriber(asked.model, "cpu"), asked.model.name)
+    timed = [one for one in usable if one.speech and one.words]
+    network, transcriber = SileroVad(), WhisperTranscriber(asked.model, "cpu")
+    print(f"{datetime.date.today()}, {platform.machine()}, {asked.model.name}")
+    if not transcriber.facts.can_time_words:
+        print("the model cannot tell when words were said: nothing is joined")
+    for title, material in (
+        ("utterances put end to end", list(runs([one for one in timed if not one.timed[1:]]))),
+        ("long recordings", [recorded(one) for one in timed if one.timed[1:]]),
+    ):
+        if material:
+            print(f"\n{title}: {sum(len(run.words) for run in material)} words in {len(material)} runs")
+            _compare(material, network, transcriber, asked.overlap_ms, context=asked.context)
 
 
-def _read(
-    spoken: Sequence[Run],
-    closed: Sequence[Sequence[SegmentClosed]],
+def _compare(
+    material: Sequence[Run],
+    scorer: StreamScorer,
     transcriber: WhisperTranscriber,
-    name: str,
+    overlap_ms: float,
+    *,
+    context: bool,
 ) -> None:
-    """Print what a model makes of it."""
-    alone = pool(_errors(run, decode_windows(run.utterances, transcriber)) for run in spoken)
-    counts: list[Counts] = []
-    lost = doubled = 0
-    for run, segments in zip(spoken, closed, strict=True):
-        spans = [(one.start_frame * FRAME_SAMPLES, one.end_frame * FRAME_SAMPLES) for one in segments]
-        heard = decode_windows([run.samples[start:end] for start, end in spans], transcriber)
-        counts.append(_errors(run, heard))
-        found = seams(run.words, heard, cuts_of(segments))
-        lost, doubled = lost + found.lost, doubled + found.doubled
-    cut = pool(counts)
-    print(f"{name}: beside cuts {lost} words lost, {doubled} doubled")
-    print(f"word error rate: {alone.wer:.1%} of utterances one by one, {cut.wer:.1%} of running speech")
+    """Print what a model makes of the same runs, cut in four ways."""
+    print(f"{'':34}{'wrong':>7}{'cuts':>6}{'in words':>10}{'lost':>6}{'doubled':>9}")
+    alone = [decode_windows(run.utterances, transcriber) for run in material]
+    _row("utterances one by one", material, alone)
+    read = {
+        name: [
+            decode_stream(
+                run.samples,
+                scorer,
+                transcriber,
+                segmenter=replace(SERVER, overlap_ms=overlap),
+                context=context,
+            )
+            for run in material
+        ]
+        for name, overlap in (
+            ("cut, windows side by side", 0.0),
+            (f"cut, {overlap_ms:g} ms joined", overlap_ms),
+        )
+    }
+    cuts = [cuts_of(finals) for finals in next(iter(read.values()))]
+    cleanly = [
+        decode_windows(between_words(run, cuts_s), transcriber)
+        for run, cuts_s in zip(material, cuts, strict=True)
+    ]
+    _row("cut between words, by reference", material, cleanly, cuts)
+    for name, streams in read.items():
+        _row(name, material, [text_of(finals) for finals in streams], [cuts_of(finals) for finals in streams])
+
+
+def _row(
+    name: str, material: Sequence[Run], heard: Sequence[str], cuts: Sequence[Sequence[float]] = ()
+) -> None:
+    wrong = pool([_errors(run, text) for run, text in zip(material, heard, strict=True)])
+    if not cuts:
+        print(f"{name:34}{wrong.wer:>7.1%}", flush=True)
+        return
+    beside = [seams(run.words, text, at) for run, text, at in zip(material, heard, cuts, strict=True)]
+    inside = sum(n_inside(at, run.words) for run, at in zip(material, cuts, strict=True))
+    lost, doubled = sum(one.lost for one in beside), sum(one.doubled for one in beside)
+    print(f"{name:34}{wrong.wer:>7.1%}{sum(map(len, cuts)):>6}{inside:>10}{lost:>6}{doubled:>9}", flush=True)
 
 
 def _errors(run: Run, heard: str) -> Counts:

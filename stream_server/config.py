@@ -275,6 +275,10 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_range("restarts_within_s", self.restarts_within_s, 1, 86_400)
 
 
+OVERLAP_MS = 1_000
+"""A word of the overlap must be whole in both windows for them to agree on it; see ``benchmarks.seams``."""
+
+
 class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where speech is cut; the meaning of each key is told in ``vad.config.SegmenterConfig``.
 
@@ -291,6 +295,8 @@ class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     post_roll_ms: float | None = None
     segment_s_min: float | None = None
     segment_s_max: float | None = None
+    overlap_ms: float | None = None
+    """Unless set, half of ``segment_s_min``, at most a second; 0 leaves what is read beside cuts as it is."""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -302,7 +308,11 @@ class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"preset must be one of {', '.join(PRESETS)}")
         given = {key: value for key, value in msgspec.structs.asdict(self).items() if value is not None}
         del given["preset"]
-        return dataclasses.replace(PRESETS[self.preset], **given)
+        config = dataclasses.replace(PRESETS[self.preset], **given)
+        if self.overlap_ms is None:
+            overlap_ms = min(OVERLAP_MS, 500 * config.segment_s_min)
+            return dataclasses.replace(config, overlap_ms=overlap_ms)
+        return config
 
 
 class AuditSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -44,7 +44,10 @@ class SegmenterConfig:
     """The earliest place for a cut while speech goes on. A pause may end a shorter segment."""
 
     segment_s_max: float = 5.0
-    """No segment lasts longer, pre-roll included."""
+    """No segment lasts longer, pre-roll and overlap included."""
+
+    overlap_ms: float = 0
+    """Audio before a cut that the next segment begins with, for owners who join what both say of it."""
 
     def __post_init__(self) -> None:
         """Check every value against its range."""
@@ -58,6 +61,8 @@ class SegmenterConfig:
         # that both sides of any cut contain speech. 30 s is what Whisper decodes at once.
         _require("segment_s_min", self.segment_s_min, 1.0, 29.0)
         _require("segment_s_max", self.segment_s_max, self.segment_s_min + 1.0, 30.0)
+        # Less than the shortest segment, so that each cut lies behind the one before.
+        _require("overlap_ms", self.overlap_ms, 0, min(2_000, 1_000 * self.segment_s_min - 200))
 
     def pause_frames_by_age(self) -> tuple[int, ...]:
         """Return the pause that ends an utterance, in frames, indexed by the utterance's age in frames.

@@ -15,7 +15,8 @@ class CloseReason(Enum):
     """The speaker was silent long enough."""
 
     LENGTH = "length"
-    """The segment reached its limit while speech went on; the next segment follows without a gap."""
+    """The segment reached its limit while speech went on; the next segment follows without a gap, and begins
+    the overlap earlier."""
 
     FLUSH = "flush"
     """The owner asked for it."""

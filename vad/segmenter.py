@@ -14,14 +14,15 @@ threshold (0.5) or, in an open segment, the exit threshold (0.35).
    Such a segment may be shorter than 2 s.
 3. Length. When a segment that did not close by rule 2 is 5 s long, it is cut at the best place of its last
    second, see ``vad.cut``, never before it is 2 s long. What follows the cut opens the next segment of the
-   same utterance, without gap or overlap, and the first part closes with LENGTH.
+   same utterance, without a gap; it begins the overlap (none) before the cut. The first part closes with
+   LENGTH.
 4. Silent remainder. If no frame after that cut reaches the enter threshold, nothing is opened: the utterance
    ends as by rule 2, after the last speech frame and the post-roll. Silence is never sent, for a decoder
    invents text for it.
 5. Flush and finish close an open segment at once, as rule 2 does, with FLUSH or END.
 
 Every closing but LENGTH ends the utterance. It follows that every frame at or above the enter threshold lies
-in exactly one segment, and that every segment contains such a frame.
+in exactly one segment, overlaps left out, and that every segment contains such a frame behind its overlap.
 
 Nothing here reads a clock: the same probabilities, flushed at the same places, give the same events.
 """
@@ -68,6 +69,7 @@ class Segmenter:
         "_n_frames",
         "_next_segment",
         "_open",
+        "_overlap",
         "_pause_by_age",
         "_post_roll",
         "_pre_roll",
@@ -80,6 +82,7 @@ class Segmenter:
         self._config = config = config or SegmenterConfig()
         self._pre_roll = frames_within_ms(config.pre_roll_ms)
         self._post_roll = frames_within_ms(config.post_roll_ms)
+        self._overlap = frames_within_ms(config.overlap_ms)
         self._pause_by_age = config.pause_frames_by_age()
         self._frames_max = frames_within_ms(1000 * config.segment_s_max)
         frames_cuttable = self._frames_max - frames_covering_ms(1000 * config.segment_s_min)
@@ -184,7 +187,10 @@ class Segmenter:
             return [self._end_utterance(segment, CloseReason.PAUSE)]
         closed = self._close(segment, cut_frame, cut_frame - 1, CloseReason.LENGTH)
         self._open = _OpenSegment(
-            cut_frame, segment.utterance_start_frame, segment.last_speech_frame, segment.last_clear_frame
+            cut_frame - self._overlap,
+            segment.utterance_start_frame,
+            segment.last_speech_frame,
+            segment.last_clear_frame,
         )
         return [closed, self._grew(self._open)]
 

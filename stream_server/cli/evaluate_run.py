@@ -25,9 +25,10 @@ from stream_server.evaluation.heard import Heard
 from stream_server.evaluation.offline import (
     Samples,
     TooLong,
-    cut_segments,
     cut_utterances,
+    decode_stream,
     decode_windows,
+    text_of,
 )
 from stream_server.evaluation.references import SAY_SO, Reference
 from stream_server.evaluation.result import NO_GROUP, Measured, Streamed
@@ -88,16 +89,15 @@ def measure_offline(
             recording = open_recording(reference.path)
             samples = read_samples(recording)
             began_s = clock()
-            text = decode_windows(_windows(samples, reference, scorer), transcriber, beam)
+            if scorer is None:
+                text = decode_windows(cut_utterances(samples, reference.timed), transcriber, beam)
+            else:
+                text = text_of(decode_stream(samples, scorer, transcriber, beam))
             yield _measured(reference, heading, text, recording.duration_s, clock() - began_s, None)
         except RecordingError as exc:
             yield str(exc)
         except TooLong as exc:
             yield f"{reference.path}: {exc}"
-
-
-def _windows(samples: Samples, reference: Reference, scorer: StreamScorer | None) -> list[Samples]:
-    return cut_utterances(samples, reference.timed) if scorer is None else cut_segments(samples, scorer)
 
 
 async def measure_streamed(

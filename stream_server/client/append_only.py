@@ -2,7 +2,8 @@
 
 What is stable is given out at once, the rest of a segment with its final. A final may disagree with what
 was stable in partials; what was given out stays then, and the text goes on from the same place. So it does
-where an utterance was read once more.
+where an utterance was read once more. Words behind the end of a final, where running speech was cut, are what
+the next segment begins with.
 """
 
 from difflib import SequenceMatcher
@@ -24,6 +25,8 @@ class AppendOnly:
         self._separator = separator
         self._segment = -1
         self._given = ""
+        self._ahead = ""
+        """Of the segment to come."""
         self._is_empty = True
 
     def take(self, event: Event | RoomPartialEvent | RoomFinalEvent) -> str:
@@ -32,14 +35,16 @@ class AppendOnly:
             case PartialEvent() | RoomPartialEvent():
                 return self._grow(event.segment, event.text[: event.stable])
             case FinalEvent() | RoomFinalEvent():
-                return self._grow(event.segment, event.text)
+                growth = self._grow(event.segment, event.text)
+                self._ahead = "" if event.utterance_end else _behind(self._given, event.text)
+                return growth
             case _:
                 return ""
 
     def _grow(self, segment: int, text: str) -> str:
         if segment != self._segment:
             self._segment = segment
-            self._given = ""
+            self._given, self._ahead = self._ahead, ""
         growth = _growth(self._given, text)
         if not growth:
             return ""
@@ -47,6 +52,16 @@ class AppendOnly:
         self._given += growth
         self._is_empty = False
         return separator + growth
+
+
+def _behind(given: str, text: str) -> str:
+    """What was given out behind the end of ``text``, if it begins with that."""
+    said = [match for match in TOKEN.finditer(given) if match.group()[0].isalnum()]
+    words = [word.casefold() for word in TOKEN.findall(text) if word[0].isalnum()]
+    n_words = len(words)
+    if [match.group().casefold() for match in said[:n_words]] != words or n_words == len(said):
+        return ""
+    return given[said[n_words].start() :]
 
 
 def _growth(given: str, text: str) -> str:

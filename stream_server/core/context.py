@@ -8,7 +8,8 @@ Rules:
 2. The context ends where it would rather mislead: after ``GAP_S`` without speech, at another language, and
    after a final that the guard had to decode again or took text from. Such a final is in no prompt either.
 3. A final that says what the one before said is how a loop begins: both are forgotten.
-4. A prompt is the last ``PROMPT_CHARS`` of the context, whole words.
+4. A prompt is the last ``PROMPT_CHARS`` of the context, whole words. It ends where the window begins: words
+   that the window holds, too, would be taken for said already.
 """
 
 from collections import deque
@@ -34,16 +35,23 @@ class Context:
         self._texts: list[str] = []
         self._language: str | None = None
         self._end = 0
+        self._again = ""
 
     def offer(self, job: DecodeJob) -> list[DecodeJob]:
         """Take a job for a final; returns the jobs to submit, none while the one before is under way."""
         self._waiting.append(job)
         return self._next()
 
-    def take(self, result: DecodeResult) -> list[DecodeJob]:
-        """Take the result of the final under way; returns the jobs to submit."""
+    def take(self, result: DecodeResult, again: str = "") -> list[DecodeJob]:
+        """Take the result of the final under way; returns the jobs to submit.
+
+        Args:
+            result: With its text as the client is told.
+            again: The end of the text that the next window hears, too.
+        """
         self._is_busy = False
         self._remember(result)
+        self._again = again
         return self._next()
 
     def _next(self) -> list[DecodeJob]:
@@ -73,6 +81,8 @@ class Context:
     def _prompt(self) -> str:
         # The model imitates the spaces of its prompt.
         text = word_gap(self._language).join(self._texts)
+        if self._texts and self._again:
+            text = text.removesuffix(self._again).rstrip()
         if len(text) <= PROMPT_CHARS:
             return text
         tail = text[-PROMPT_CHARS:]

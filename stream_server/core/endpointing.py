@@ -61,7 +61,10 @@ def segmenter_config(server: SegmenterConfig, wanted: Endpointing | None) -> Seg
     base = server
     if wanted.preset is not None:
         base = replace(
-            PRESETS[wanted.preset], segment_s_min=server.segment_s_min, segment_s_max=server.segment_s_max
+            PRESETS[wanted.preset],
+            segment_s_min=server.segment_s_min,
+            segment_s_max=server.segment_s_max,
+            overlap_ms=server.overlap_ms,
         )
     pause_ms = base.pause_ms if wanted.silence_ms is None else wanted.silence_ms
     if wanted.silence_ms_min is None:

@@ -16,8 +16,10 @@ class PendingFinal:
     segment: int
     start: int
     end: int
-    """Positions in the session, samples."""
+    """Positions of its window in the session, samples."""
     utterance_end: bool
+    next_start: int | None = None
+    """Where the next window begins, if it overlaps with this one and their texts are to be joined."""
     result: DecodeResult | None = None
 
 

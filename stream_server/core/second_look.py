@@ -46,6 +46,9 @@ class Span:
 class _Heard:
     """What is known of a segment whose final has left."""
 
+    start: int
+    end: int
+    """Positions of its final in the session, samples."""
     has_text: bool
     tokens: tuple[int, ...]
     prompt: str
@@ -105,7 +108,9 @@ class SecondLooks:
     def hear(self, result: DecodeResult) -> None:
         """A final has left, in the order of the segments."""
         prompt = self._prompts.pop(result.segment, "")
-        self._heard[result.segment] = _Heard(bool(result.text), result.tokens, prompt)
+        self._heard[result.segment] = _Heard(
+            result.start, result.end, bool(result.text), result.tokens, prompt
+        )
         firsts = [job.first_segment for job in self._waiting]
         if self._open is not None:
             firsts.append(self._open.first)
@@ -147,7 +152,9 @@ class SecondLooks:
 
 
 def _informed(job: DecodeJob, heard: Sequence[_Heard], now_s: float) -> DecodeJob:
-    """The job with what its finals have taught."""
+    """The job with what its finals have taught, and no more audio than they stand for."""
     draft = tuple(token for one in heard for token in one.tokens)
     hops = replace(job.hops, submitted_s=now_s)
-    return replace(job, draft=draft, prompt=heard[0].prompt, hops=hops)
+    start, end = heard[0].start, heard[-1].end
+    pcm = job.pcm[2 * (start - job.start) : 2 * (end - job.start)]
+    return replace(job, start=start, pcm=pcm, draft=draft, prompt=heard[0].prompt, hops=hops)

@@ -6,13 +6,14 @@ the engine, and events for the client. Rules:
 1. Every sample is framed, scored and, where there is speech, decoded. Scores come back in order; a flush and
    the end are marks at a frame index and act when the scores have reached it.
 2. Every segment that closes gives one job for a final; finals leave in the order of their segments, whatever
-   order results come in. With context they are decoded one after the other, see ``core.context``.
+   order results come in. With context they are decoded one after the other, see ``core.context``. Where
+   running speech was cut they are joined, see ``core.seams``, if the model can tell when words were said.
 3. At the end of an utterance of several segments it is decoded once more as a whole, for clients that asked,
    see ``core.second_look``.
 4. A partial is asked for whenever the open segment has grown by ``partial_frames``. One that still waits for
    the engine is replaced by it, so that nobody is shown what was said long ago, and the cadence follows
    the engine. Each carries the tokens of the last partial of its segment as a draft, which spares the engine
-   work.
+   work. Behind a cut it begins at the seam, and so waits until the final before has left.
 5. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
@@ -41,16 +42,18 @@ from stream_server.core.messages import (
     SessionId,
     SpeechStarted,
     Start,
+    Task,
     Transcript,
     Utterance,
 )
+from stream_server.core.seams import Joins
 from stream_server.core.second_look import SecondLooks, Span
 from stream_server.core.settings import SessionSettings
 from stream_server.core.stitched import Stitched
 from stream_server.errors import UnreadableJob
 from vad.audio import FRAME_SAMPLES
+from vad.events import CloseReason, SegmentClosed, SegmentGrew
 from vad.events import Event as SegmentEvent
-from vad.events import SegmentClosed, SegmentGrew
 from vad.events import SpeechStarted as SpeechOnset
 from vad.framing import Framer
 from vad.segmenter import Segmenter
@@ -83,6 +86,7 @@ class Transcription:
         """Frame, mark, and when it came."""
         self._is_ending = False
         self._finals = FinalQueue()
+        self._joins = Joins()
         wants_context = settings.context if start.context is None else start.context
         self._context = Context() if wants_context and settings.tiers.model_of(start).reads_prompts else None
         self._tier = settings.tiers.asked(start)
@@ -172,8 +176,7 @@ class Transcription:
         if result.is_look:
             return self._take_look(result, now_s)
         self._finals.resolve(result)
-        further = self._context.take(result) if self._context is not None else []
-        return [*self._submit(further), *self._deliver(now_s)]
+        return self._deliver(now_s)
 
     def tick(self, now_s: float) -> list[Step]:
         """Look at the clock."""
@@ -215,7 +218,7 @@ class Transcription:
         for event in events:
             match event:
                 case SpeechOnset():
-                    self._tier = self._settings.tiers.choose(self._start)
+                    self._begin_utterance()
                     steps.append(SpeechStarted(event.frame * FRAME_SAMPLES))
                 case SegmentGrew():
                     steps += self._ask_partial(event, now_s)
@@ -225,19 +228,34 @@ class Transcription:
                     assert_never(event)
         return steps
 
+    def _begin_utterance(self) -> None:
+        tiers = self._settings.tiers
+        self._tier = tiers.choose(self._start)
+        # Times of a translation's words say nothing of their order in it.
+        can_join = tiers.facts[self._tier].can_time_words and self._start.task is Task.TRANSCRIBE
+        self._joins.begin_utterance(is_joined=can_join and self._settings.segmenter.overlap_ms > 0)
+
     def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Step]:
         since = max(self._partial_frame, event.start_frame)
         too_soon = event.end_frame - since < self._settings.partial_frames
         if too_soon or not self._start.partials or self._is_ending:
             return []
-        self._partial_frame = event.end_frame
         start, end = self._bounds(event.start_frame, event.end_frame)
-        return [Submit(self._job(event.segment, start, end, now_s, final=False))]
+        start_said = self._joins.partial_start(start, self._finals)
+        if start_said is None:
+            return []
+        self._partial_frame = event.end_frame
+        return [Submit(self._job(event.segment, start_said, end, now_s, final=False))]
 
     def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Step]:
         start, end = self._bounds(event.start_frame, event.end_frame)
-        job = self._job(event.segment, start, end, now_s, final=True)
+        start = self._joins.final_start(start)
         pending = PendingFinal(event.segment, start, end, event.utterance_end)
+        is_cut = event.reason is CloseReason.LENGTH
+        # Behind a cut, the segmenter has opened the next segment already.
+        next_start = self._segmenter.keep_from_frame * FRAME_SAMPLES
+        needs_times = self._joins.close(pending, is_cut=is_cut, next_start=next_start)
+        job = self._job(event.segment, start, end, now_s, final=True, word_times=needs_times)
         self._finals.append(pending)
         self.n_segments = event.segment + 1
         self._caption = SegmentCaption(self._settings.held_words)
@@ -267,6 +285,7 @@ class Transcription:
             start=span.start,
             pcm=self._audio.read(span.start, span.end),
             draft=(),
+            word_times=self._start.words,
             n_segments=span.n_segments,
         )
 
@@ -280,7 +299,9 @@ class Transcription:
         """Frames to samples; the last frame of a stream may be padded beyond what was received."""
         return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
 
-    def _job(self, segment: int, start: int, end: int, now_s: float, *, final: bool) -> DecodeJob:
+    def _job(
+        self, segment: int, start: int, end: int, now_s: float, *, final: bool, word_times: bool = False
+    ) -> DecodeJob:
         return DecodeJob(
             session=self._session,
             segment=segment,
@@ -293,7 +314,7 @@ class Transcription:
             tier=self._tier,
             hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
             draft=self._draft,
-            word_times=final and self._start.words,
+            word_times=word_times or (final and self._start.words),
             # What a partial says is soon replaced: not worth the time of several rows.
             beam=self._start.beam if final else None,
             generation=self._settings.tiers.generation,
@@ -354,24 +375,29 @@ class Transcription:
             if isinstance(ready, Mark):
                 steps.append(Flushed())
             else:
-                steps.append(self._leave(*ready))
+                steps += self._leave(*ready)
         if self._looks is not None:
             steps += map(Submit, self._looks.next(now_s))
         return steps
 
-    def _leave(self, pending: PendingFinal, result: DecodeResult) -> Final:
-        final = self._final(pending, result)
+    def _leave(self, pending: PendingFinal, result: DecodeResult) -> Iterator[Step]:
+        joined = self._joins.join(pending, result)
+        final = self._final(pending, joined)
         if self._stitched is not None:
             self._stitched.add(final)
         if self._looks is not None:
-            self._looks.hear(result)
-        return final
+            self._looks.hear(joined)
+        yield final
+        if self._context is not None:
+            # One final is under way at a time: this is the one that has just come back.
+            seam = self._joins.seam
+            yield from self._submit(self._context.take(joined, "" if seam is None else seam.again))
 
     def _final(self, pending: PendingFinal, result: DecodeResult) -> Final:
         return Final(
             segment=pending.segment,
-            start=pending.start,
-            end=pending.end,
+            start=result.start,
+            end=result.end,
             text=result.text,
             language=result.language,
             utterance_end=pending.utterance_end,

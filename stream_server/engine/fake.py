@@ -11,7 +11,7 @@ recording are tagged instead: the number stands in the lowest bits of their samp
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,8 @@ _LEVEL = 1_000
 _TAG = 0xA55A
 """First 16 lowest bits of a tagged frame; the number is in the next 24."""
 _TAG_BITS = 40
+_RANGE = 16
+"""Ranges of tags end where numbers are divisible by it: half a second, a long word."""
 
 
 def numbered_frame(number: int) -> NDArray[np.int16]:
@@ -78,19 +80,24 @@ def tag_frames(frames: NDArray[np.int16], first: int) -> NDArray[np.int16]:
 
 def read_tags(samples: NDArray[np.int16]) -> list[int]:
     """The numbers of the tagged frames in a window, int16 (n,), that begins with a frame."""
+    return [number for _, number in _tags(samples)]
+
+
+def _tags(samples: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Of each tagged frame its place in the window, in frames, and its number."""
     n_frames = len(samples) // FRAME_SAMPLES
     heads = samples[: n_frames * FRAME_SAMPLES].reshape(n_frames, FRAME_SAMPLES)[:, :_TAG_BITS]
     octets = np.packbits((heads & 1).astype(np.uint8), axis=1).astype(np.int64)
     words = octets @ (1 << np.arange(_TAG_BITS - 8, -8, -8, dtype=np.int64))
-    numbers: list[int] = (words[words >> 24 == _TAG] & 0xFFFFFF).tolist()
-    return numbers
+    (places,) = np.nonzero(words >> 24 == _TAG)
+    return [(int(place), int(words[place]) & 0xFFFFFF) for place in places]
 
 
 def ranges_text(numbers: Iterable[int]) -> str:
-    """Numbers as a text about as long as speech has: ``3-58 61-61``, one range for each run."""
+    """Numbers as a text about as long as speech has: ``3-15 16-31 40-40``, ranges of at most 16."""
     runs: list[list[int]] = []
     for number in numbers:
-        if runs and number == runs[-1][1] + 1:
+        if runs and number == runs[-1][1] + 1 and number % _RANGE:
             runs[-1][1] = number
         else:
             runs.append([number, number])
@@ -130,10 +137,28 @@ def _read(job: DecodeJob, now_s: float) -> DecodeResult:
     samples = np.frombuffer(bytes(job.pcm), dtype="<i2")
     numbers = read_numbers(samples)
     if not numbers:
-        return job.answered(text=ranges_text(read_tags(samples)), language="en", now_s=now_s)
+        tags = _tags(samples)
+        text = ranges_text(number for _, number in tags)
+        words = _time_ranges(job, text, {number: place for place, number in tags}) if job.word_times else ()
+        return job.answered(text=text, language="en", now_s=now_s, words=words)
     text = " ".join(map(str, numbers))
     words = _time_numbers(job, samples) if job.word_times else ()
     return job.answered(text=text, language="en", now_s=now_s, tokens=tuple(numbers), words=words)
+
+
+def _time_ranges(job: DecodeJob, text: str, places: Mapping[int, int]) -> tuple[Word, ...]:
+    """Each range from its first frame to its last.
+
+    Args:
+        job: The window.
+        text: Its ranges.
+        places: Of the frames by their numbers, in frames from the window's start.
+    """
+    words: list[Word] = []
+    for one in text.split():
+        first, last = (job.start + places[int(number)] * FRAME_SAMPLES for number in one.split("-"))
+        words.append(Word(f" {one}" if words else one, first, last + FRAME_SAMPLES))
+    return tuple(words)
 
 
 def _time_numbers(job: DecodeJob, samples: NDArray[np.int16]) -> tuple[Word, ...]:

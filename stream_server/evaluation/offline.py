@@ -1,4 +1,4 @@
-"""Decodes recordings in this process: cut as a session cuts them, or whole utterances.
+"""Decodes recordings in this process: as a session does, or whole utterances.
 
 Knows no model: what transcribes and what scores speech are arguments.
 """
@@ -9,14 +9,19 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_server.audio.decoder import SAMPLE_RATE_HZ
+from stream_server.audio.decoder import SAMPLE_RATE_HZ, AudioFormat
 from stream_server.client.latency import Utterance
+from stream_server.config import SegmentsSection
+from stream_server.core.actions import Submit
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob, n_fitting
-from stream_server.core.messages import BeamSearch, SessionId, Task, Tier
+from stream_server.core.messages import BeamSearch, Final, Limits, SessionId, Start, Task, Tier
+from stream_server.core.settings import SessionSettings, Tiers
+from stream_server.core.transcription import Transcription
 from stream_server.engine.transcriber import Transcriber
-from vad.audio import FRAME_SAMPLES
-from vad.recording import StreamScorer, segment_recording
+from vad.audio import int16_to_float32
+from vad.config import SegmenterConfig
+from vad.recording import StreamScorer
 
 BATCH = 8
 """Rows decoded at once, as many as a server's default."""
@@ -29,15 +34,6 @@ Samples: TypeAlias = NDArray[np.int16]
 
 class TooLong(Exception):
     """Raised when something is to be decoded whole that no window holds; names the length."""
-
-
-def cut_segments(samples: Samples, scorer: StreamScorer) -> list[Samples]:
-    """The windows that a session would decode for its finals."""
-    # A slice ends with the samples, and so leaves out what pads the last frame, as a session does.
-    return [
-        samples[cut.start_frame * FRAME_SAMPLES : cut.end_frame * FRAME_SAMPLES]
-        for cut in segment_recording(samples, scorer)
-    ]
 
 
 def cut_utterances(samples: Samples, timed: Sequence[Utterance]) -> list[Samples]:
@@ -66,6 +62,55 @@ def decode_windows(
         result.text.strip() for batch in _batches(jobs) for result in transcriber.transcribe(Batch(batch))
     ]
     return " ".join(text for text in texts if text)
+
+
+def decode_stream(
+    samples: Samples,
+    scorer: StreamScorer,
+    transcriber: Transcriber,
+    beam: BeamSearch | None = None,
+    *,
+    segmenter: SegmenterConfig | None = None,
+    context: bool = False,
+) -> list[Final]:
+    """The finals of a session that is sent a recording, int16 (n,) at 16 kHz.
+
+    Args:
+        samples: The recording.
+        scorer: Where there is speech.
+        transcriber: The model.
+        beam: How texts are searched for; None decodes greedily.
+        segmenter: Where speech is cut; None is a server's default.
+        context: Whether each final is read on from those before, if the model can.
+    """
+    stream = Transcription(
+        SessionId("evaluate"),
+        Start(AudioFormat(), partials=False, context=context, beam=beam),
+        SessionSettings(
+            tiers=Tiers({Tier.LIVE: transcriber.facts}),
+            limits=Limits(message_bytes=len(samples) * 2, idle_s=0.0, ahead_s=0.0),
+            segmenter=segmenter or SegmentsSection().segmenter(),
+        ),
+        now_s=0.0,
+    )
+    frames = np.concatenate((stream.append(samples, 0.0), stream.end_audio(0.0)))
+    scores = scorer.score_stream(int16_to_float32(frames)).tolist()
+    steps = [*stream.finish(0.0), *stream.push_scores(scores, 0.0)]
+    finals: list[Final] = []
+    waiting: list[DecodeJob] = []
+    while True:
+        finals += [step for step in steps if isinstance(step, Final)]
+        waiting += [step.job for step in steps if isinstance(step, Submit)]
+        if not waiting:
+            return finals
+        n_jobs = n_fitting(waiting, BATCH)
+        batch, waiting = Batch(tuple(waiting[:n_jobs])), waiting[n_jobs:]
+        steps = [step for result in transcriber.transcribe(batch) for step in stream.take(result, 0.0)]
+
+
+def text_of(finals: Sequence[Final]) -> str:
+    """What they say, in one line."""
+    return " ".join(text for final in finals if (text := final.text.strip()))
 
 
 def _batches(jobs: Sequence[DecodeJob]) -> Iterator[tuple[DecodeJob, ...]]:

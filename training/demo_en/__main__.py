@@ -1,4 +1,4 @@
-"""``python -m training.demo_en corpus|speech|train|export|recordings|rates|card``."""
+"""``python -m training.demo_en corpus|speech|train|export|recordings|monologues|rates|card``."""
 
 from __future__ import annotations
 
@@ -76,6 +76,17 @@ def recordings_command(
     from . import recordings
 
     print(f"wrote {recordings.build(work, out or work / 'recordings', smoke)}")
+
+
+@app.command("monologues")
+def monologues_command(
+    work: Work = Path("training/work"),
+    out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: WORK/monologues]")] = None,
+) -> None:
+    """Read running speech, for ``python -m benchmarks.seams WORK/monologues/manifest.json``."""
+    from . import monologues
+
+    print(f"wrote {monologues.build(out or work / 'monologues')}")
 
 
 @app.command("rates")

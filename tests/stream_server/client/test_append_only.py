@@ -15,9 +15,16 @@ def partial(segment: int, text: str, stable: int, revision: int = 1) -> PartialE
     )
 
 
-def final(segment: int, text: str) -> FinalEvent:
+def final(segment: int, text: str, *, utterance_end: bool = True) -> FinalEvent:
     return FinalEvent(
-        seq=1, event=1, segment=segment, start=0.0, end=1.0, text=text, language="en", utterance_end=True
+        seq=1,
+        event=1,
+        segment=segment,
+        start=0.0,
+        end=1.0,
+        text=text,
+        language="en",
+        utterance_end=utterance_end,
     )
 
 
@@ -41,6 +48,29 @@ def test_stable_text_comes_at_once_and_the_rest_with_the_final() -> None:
         " Welcome",
         " to us.",
     ]
+
+
+def test_words_behind_a_cut_are_not_given_out_again_with_the_next_segment() -> None:
+    view = AppendOnly()
+    events = [
+        partial(0, "The quick, brown fox", 20),
+        final(0, "The quick", utterance_end=False),
+        partial(1, "Brown fox jumps", 9),
+        final(1, "brown fox jumps over.", utterance_end=False),
+        final(2, "So be it."),
+    ]
+    said = ["The quick, brown fox", "", "", " jumps over.", " So be it."]
+    assert [view.take(event) for event in events] == said
+
+
+def test_a_final_that_reads_otherwise_leaves_nothing_for_the_next_segment() -> None:
+    view = AppendOnly()
+    events = [
+        partial(0, "The quick brown", 15),
+        final(0, "A slow", utterance_end=False),
+        final(1, "Brown fox."),
+    ]
+    assert [view.take(event) for event in events] == ["The quick brown", "", " Brown fox."]
 
 
 def test_an_empty_final_and_one_without_partials() -> None:
