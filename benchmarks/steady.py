@@ -107,8 +107,9 @@ async def measure(n_sessions: int, minutes: float) -> bool:
     is_right = seen["wrong"] == seen["unfinished"] == 0
     print(
         f"{n_sessions} sessions, {seen['finals']} finals, {seen['wrong']} of them wrong,"
-        f" {seen['unfinished']} streams unfinished; memory {rise.kb_per_minute:+.2f} kB a session and minute (at most {KB_PER_MINUTE_MAX:g}),"
-        f" processor time {rise.cpu_share:+.1%} from beginning to end (at most {CPU_RISE_MAX:.0%}):"
+        f" {seen['unfinished']} streams unfinished; of a session memory rose by"
+        f" {rise.kb_per_minute:.2f} kB a minute (at most {KB_PER_MINUTE_MAX:g}), processor time by"
+        f" {rise.cpu_share:.1%} in all (at most {CPU_RISE_MAX:.0%}):"
         f" {'steady' if rise.is_steady and is_right else 'NOT steady'}"
     )
     return rise.is_steady and is_right
