@@ -58,7 +58,9 @@ def random_model(name: str) -> Whisper:
     model = Whisper(dims)
     for parameter in model.parameters():
         std = 0.3 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+        # Numbers of float16, as in published weights.
         parameter.data.normal_(std=std, generator=generator)
+        parameter.data.copy_(parameter.half())
     # Its logit is 0, and among 51,864 others there is always a higher one.
     model.decoder.token_embedding.weight.data[_tokenizer(model).eot] = 0
     return model.eval().requires_grad_(False)

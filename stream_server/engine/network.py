@@ -15,7 +15,7 @@ from whisper.model import ResidualAttentionBlock, Whisper
 
 from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.cache import BatchCache, Span, make_span, step_span
-from stream_server.engine.products import attend, linear
+from stream_server.engine.products import HalfMatrix, attend, linear
 
 _NARROW_PLACES_MAX = 6
 """Up to so many, another layout of the product is faster on a CPU, see ``Network.logits``."""
@@ -39,6 +39,7 @@ class Network:
         for layer, head in model.alignment_heads.indices().T.tolist():
             self._alignment_heads.setdefault(layer, []).append(head)
         self._converted: Tensor | None = None
+        self._half_vocabulary = HalfMatrix.of(model.decoder.token_embedding.weight)
 
     def encode(self, mel: Tensor) -> Tensor:
         """Audio features (B, T, D) of mel (B, n_mels, 2T), T at most the model's context.
@@ -117,6 +118,8 @@ class Network:
 
     def logits(self, x: Tensor) -> Tensor:
         """float32 (N, n_vocab) of hidden states (N, D)."""
+        if self._half_vocabulary is not None and x.dtype == torch.float32:
+            return self._half_vocabulary.product(x)
         vocabulary = self._vocabulary(x.dtype)
         if x.device.type != "cpu" or len(x) > _NARROW_PLACES_MAX:
             return F.linear(x, vocabulary).float()

@@ -1,4 +1,4 @@
-"""Matrix products on a CPU by oneDNN, where it is faster than what torch chooses by itself.
+"""Matrix products on a CPU by oneDNN and FBGEMM, where they are faster than what torch chooses by itself.
 
 torch gives products of float32 to MKL, which leaves AVX-512 unused on processors of other makers than its
 own. oneDNN, which torch carries as well, uses it wherever it is. Measured 2026-11-21 on an AMD EPYC with
@@ -7,6 +7,11 @@ Sums are added up in float32 by both.
 
 oneDNN compiles a kernel for each shape that it has not met before, in about 1 ms. So it is for shapes that
 come again and again: those of windows, not those of prompts and drafts.
+
+FBGEMM, which torch carries as well, reads a matrix of float16 and computes in float32. A text decoder spends
+much of its time on reading the vocabulary, once for each token; published weights are float16, so reading
+them as such changes nothing. Measured as above, 51,864 tokens of width 192: 0.5 instead of 1.7 ms for one
+row, 0.7 instead of 4 ms for eight, 12 instead of 35 ms for 128.
 
 Shapes: B rows, T audio positions, D model width.
 """
@@ -62,6 +67,28 @@ def _attend_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return mixed.flatten(start_dim=2)
 
 
+class HalfMatrix:
+    """A matrix (N, K) whose numbers are those of float16; products with it are computed in float32.
+
+    A copy in an order of FBGEMM's own: 2 bytes a number.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        self._packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
+
+    @classmethod
+    def of(cls, weight: Tensor) -> "HalfMatrix | None":
+        """The matrix of these numbers; None if float16 cannot hold them, or nothing here reads it."""
+        if weight.dtype != torch.float32 or weight.device.type != "cpu" or not _HAS_FBGEMM:
+            return None
+        return cls(weight) if weight.half().float().equal(weight) else None
+
+    def product(self, x: Tensor) -> Tensor:
+        """float32 (M, N) of x float32 (M, K), as ``x @ weight.T``."""
+        out: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        return out
+
+
 def _takes(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu" and _HAS_ONEDNN
 
@@ -79,3 +106,4 @@ def _has_onednn() -> bool:
 
 
 _HAS_ONEDNN = _has_onednn()
+_HAS_FBGEMM = "fbgemm" in torch.backends.quantized.supported_engines

@@ -37,7 +37,7 @@ class Need:
     """What a model takes, bytes."""
 
     weights: int
-    """As float32, wherever they are computed with."""
+    """As float32, wherever they are computed with; on a CPU with a smaller copy of the vocabulary."""
     reading: int
     """More than that while it is loaded, for its file: see ``engine.weights``."""
     decoding: int
@@ -85,8 +85,11 @@ def need_of(folder: Path, manifest: Manifest, *, is_cuda: bool, n_rows: int) -> 
     """What the model of a folder takes."""
     file = folder / (SEALED_NAME if is_sealed(folder) else WEIGHTS_NAME)
     n_file = file.stat().st_size if file.exists() else 0
-    weights = weight_bytes(manifest.dims)
     dims = manifest.dims
+    weights = weight_bytes(dims)
+    if not is_cuda:
+        # The vocabulary once more, see ``products.HalfMatrix``.
+        weights += FLOAT16_BYTES * dims.n_vocab * dims.n_text_state
     # The file's pages go back as its tensors are converted; the largest one lies there twice.
     reading = max(0, n_file - weights) + FLOAT32_BYTES * dims.n_vocab * dims.n_text_state
     n_positions = FITTED_POSITIONS if manifest.audio_context == "fit" else dims.n_audio_ctx

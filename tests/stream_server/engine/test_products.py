@@ -1,4 +1,4 @@
-"""Products by oneDNN are those of torch, whatever their shape, and whether or not oneDNN is there."""
+"""Products by other libraries are those of torch, whatever their shape, and whether or not they are there."""
 
 import pytest
 import torch
@@ -6,7 +6,14 @@ from torch import Tensor, nn
 from whisper.model import MultiHeadAttention
 
 from stream_server.engine import products
-from stream_server.engine.products import BLOCK_MAX, BLOCKED_POSITIONS_MIN, ROWS_MIN, attend, linear
+from stream_server.engine.products import (
+    BLOCK_MAX,
+    BLOCKED_POSITIONS_MIN,
+    ROWS_MIN,
+    HalfMatrix,
+    attend,
+    linear,
+)
 
 N_HEAD = 3
 WIDTH = 64 * N_HEAD
@@ -52,3 +59,25 @@ def test_smaller_numbers_are_left_to_torch() -> None:
 
 def test_torch_has_the_operator_that_the_speed_hangs_on() -> None:
     assert products._has_onednn() == torch.backends.mkldnn.is_available()
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 64, 129])
+@torch.inference_mode()
+def test_a_matrix_of_small_numbers_is_read_without_loss(n_rows: int) -> None:
+    weight, x = random_of(1_001, 96).half(), random_of(n_rows, 96)
+    matrix = HalfMatrix.of(weight.float())
+    assert matrix is not None
+    exact = x.double() @ weight.double().T
+    torch.testing.assert_close(matrix.product(x), exact.float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1e-9, 0.1, 70_000, float("nan")])
+def test_a_matrix_that_would_lose_by_it_is_not_halved(number: float) -> None:
+    weight = torch.zeros(4, 4)
+    weight[1, 2] = number
+    assert HalfMatrix.of(weight) is None
+
+
+def test_a_matrix_is_not_halved_where_nothing_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_HAS_FBGEMM", False)
+    assert HalfMatrix.of(torch.zeros(4, 4)) is None
