@@ -34,6 +34,19 @@ def test_what_was_read_stays_as_it_was_and_is_pickled_as_bytes() -> None:
     assert carried == expected
 
 
+@given(st.integers(0, 9_000), st.integers(0, 9_000))
+def test_a_part_of_what_was_read_is_that_part_of_its_bytes(start: int, end: int) -> None:
+    read = filled(9_000).read(100, 9_000)
+    assert bytes(read[2 * start : 2 * end]) == bytes(read)[2 * start : 2 * end]
+    assert len(read[2 * start : 2 * end]) == len(bytes(read)[2 * start : 2 * end])
+
+
+def test_a_part_is_of_whole_samples() -> None:
+    for span in (slice(1, 4), slice(0, 3), slice(0, 8, 2)):
+        with pytest.raises(AssertionError):
+            filled(10).read(0, 10)[span]
+
+
 def test_what_is_read_costs_no_copy() -> None:
     window = filled(5 * 16_000)
     tracemalloc.start()
