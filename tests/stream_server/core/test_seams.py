@@ -255,7 +255,7 @@ CONTEXT = dataclasses.replace(
 
 def hear(job: DecodeJob) -> DecodeResult:
     """Numbers with times; one whose frame is not whole is heard as another."""
-    samples = np.frombuffer(job.pcm, dtype="<i2")
+    samples = np.frombuffer(bytes(job.pcm), dtype="<i2")
     first = -job.start % FRAME_SAMPLES
     said = [
         Word(f" {number}", job.start + at, job.start + at + FRAME_SAMPLES)
