@@ -4,6 +4,7 @@ Knows no model: what transcribes and what scores speech are arguments.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -100,7 +101,8 @@ def decode_stream(
     waiting: list[DecodeJob] = []
     while True:
         finals += [step for step in steps if isinstance(step, Final)]
-        waiting += [step.job for step in steps if isinstance(step, Submit)]
+        # As on the way to the engine's process.
+        waiting += [replace(step.job, pcm=bytes(step.job.pcm)) for step in steps if isinstance(step, Submit)]
         if not waiting:
             return finals
         n_jobs = n_fitting(waiting, BATCH)

@@ -34,7 +34,7 @@ def test_offline_stands_before_the_sections(tmp_path: Path) -> None:
 
 
 def test_segments_become_a_segmenter_configuration(tmp_path: Path) -> None:
-    assert Config().segments.segmenter() == SegmenterConfig()
+    assert Config().segments.segmenter() == SegmenterConfig(overlap_ms=1_000)
     assert load(tmp_path, "[segments]\nsegment_s_max = 4").segments.segmenter().segment_s_max == 4.0
 
 
@@ -149,6 +149,12 @@ def test_every_section_is_frozen_and_refuses_unknown_keys() -> None:
 def test_a_preset_is_the_base_and_the_other_keys_win_over_it(tmp_path: Path) -> None:
     config = load(tmp_path, '[segments]\npreset = "dictation"\nenter_threshold = 0.6\nsegment_s_max = 4')
     assert config.segments.segmenter() == dataclasses.replace(
-        PRESETS["dictation"], enter_threshold=0.6, segment_s_max=4.0
+        PRESETS["dictation"], enter_threshold=0.6, segment_s_max=4.0, overlap_ms=1_000
     )
-    assert Config().segments.segmenter() == SegmenterConfig()
+    assert Config().segments.segmenter() == SegmenterConfig(overlap_ms=1_000)
+
+
+def test_windows_overlap_by_half_of_the_shortest_segment_unless_told_otherwise(tmp_path: Path) -> None:
+    short = load(tmp_path, "[segments]\nsegment_s_min = 1.5")
+    assert short.segments.segmenter().overlap_ms == 750
+    assert load(tmp_path, "[segments]\noverlap_ms = 0").segments.segmenter().overlap_ms == 0

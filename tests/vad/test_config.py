@@ -20,6 +20,7 @@ from vad.config import SegmenterConfig
         ({"post_roll_ms": -1}, "post_roll_ms must be between 0 and 1000, not -1"),
         ({"segment_s_min": 0.9}, "segment_s_min must be between 1 and 29, not 0.9"),
         ({"segment_s_max": 2.5}, "segment_s_max must be between 3 and 30, not 2.5"),
+        ({"overlap_ms": 1_801}, "overlap_ms must be between 0 and 1800, not 1801"),
         ({"pause_ms": math.nan}, "pause_ms must be between 64 and 5000, not nan"),
         ({"segment_s_max": math.inf}, "segment_s_max must be between 3 and 30, not inf"),
     ],

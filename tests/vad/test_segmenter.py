@@ -209,3 +209,22 @@ def test_the_audio_of_an_open_segment_is_kept_from_its_start() -> None:
     segmenter = Segmenter()
     drive(QUIET * 100 + SPEECH * 50, segmenter)
     assert segmenter.keep_from_frame == 94
+
+
+def test_behind_a_cut_a_segment_begins_the_overlap_earlier_which_counts_to_its_length() -> None:
+    events = drive(SPEECH * 400, Segmenter(SegmenterConfig(overlap_ms=1_000)))
+    cuts = closed(events)
+    assert [(cut.start_frame, cut.end_frame) for cut in cuts] == [(0, 155), (124, 279)]
+    assert all(cut.reason is CloseReason.LENGTH for cut in cuts)
+    assert events[-1] == SegmentGrew(2, 248, 400)
+
+
+@pytest.mark.parametrize("overlap_ms", [0, 500, 800])
+def test_each_cut_lies_behind_the_one_before_however_long_the_overlap(overlap_ms: float) -> None:
+    config = SegmenterConfig(segment_s_min=1.0, segment_s_max=2.0, overlap_ms=overlap_ms)
+    # Every cut is made as early as it may be.
+    cuts = closed(drive(SPEECH * 600, Segmenter(config, choose_cut=lambda recent, first: 0)))
+    ends = [cut.end_frame for cut in cuts]
+    assert len(ends) > 10
+    assert ends == sorted(set(ends))
+    assert all(cut.end_frame - cut.start_frame <= 62 for cut in cuts)

@@ -77,3 +77,7 @@ def test_tags_are_read_as_they_were_written_and_nobody_hears_them(
 def test_ranges_name_every_run() -> None:
     assert ranges_text([]) == ""
     assert ranges_text([3, 4, 5, 9, 8, 9]) == "3-5 9-9 8-9"
+
+
+def test_ranges_are_half_a_second_long_and_end_at_the_same_numbers_in_any_window() -> None:
+    assert ranges_text(range(3, 40)) == "3-15 16-31 32-39"
