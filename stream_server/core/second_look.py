@@ -156,7 +156,5 @@ def _informed(job: DecodeJob, heard: Sequence[_Heard], now_s: float) -> DecodeJo
     draft = tuple(token for one in heard for token in one.tokens)
     hops = replace(job.hops, submitted_s=now_s)
     start, end = heard[0].start, heard[-1].end
-    pcm = job.pcm
-    if (start, end) != (job.start, job.start + job.n_samples):
-        pcm = bytes(pcm)[2 * (start - job.start) : 2 * (end - job.start)]
+    pcm = job.pcm[2 * (start - job.start) : 2 * (end - job.start)]
     return replace(job, start=start, pcm=pcm, draft=draft, prompt=heard[0].prompt, hops=hops)
