@@ -21,7 +21,7 @@ from stream_server.client import (
     SourceJoinedEvent,
     SourceLeftEvent,
 )
-from stream_server.dialects.schema import SourceObject
+from stream_server.dialects.room_schema import SourceObject
 
 JOINED = JoinedEvent(
     room="hall", life="0", gap=False, first=1, last=0, sources=[SourceObject(source="1", speaker="Anna")]
