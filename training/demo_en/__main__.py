@@ -21,7 +21,7 @@ Smoke = Annotated[bool, typer.Option("--smoke", help="A tiny run, to see that th
 
 
 @app.command("corpus")
-def corpus_command(work: Work = Path("training/work"), smoke: Smoke = False) -> None:
+def corpus_command(work: Work = Path("training/state"), smoke: Smoke = False) -> None:
     """Write the sentences."""
     from . import config, corpus
 
@@ -30,7 +30,7 @@ def corpus_command(work: Work = Path("training/work"), smoke: Smoke = False) -> 
 
 @app.command("speech")
 def speech_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     smoke: Smoke = False,
     processes: Annotated[int, typer.Option(min=1)] = 2,
 ) -> None:
@@ -42,7 +42,7 @@ def speech_command(
 
 @app.command("train")
 def train_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     smoke: Smoke = False,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     steps: Annotated[int | None, typer.Option(help="Stop after this many steps in all.")] = None,
@@ -57,7 +57,7 @@ def train_command(
 
 @app.command("export")
 def export_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
 ) -> None:
     """Write the checkpoint that Whisper reads and its manifest, into WORK/export."""
@@ -68,7 +68,7 @@ def export_command(
 
 @app.command("recordings")
 def recordings_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: WORK/recordings]")] = None,
     smoke: Smoke = False,
 ) -> None:
@@ -80,7 +80,7 @@ def recordings_command(
 
 @app.command("monologues")
 def monologues_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     out: Annotated[Path | None, typer.Option(help="Folder to write to. [default: WORK/monologues]")] = None,
 ) -> None:
     """Read running speech, for ``python -m benchmarks.seams WORK/monologues/manifest.json``."""
@@ -91,7 +91,7 @@ def monologues_command(
 
 @app.command("rates")
 def rates_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     model: Annotated[Path | None, typer.Option(help="Folder of the model. [default: WORK/export]")] = None,
     manifest: Annotated[
         Path | None, typer.Option(help="List of recordings. [default: the included held-out ones]")
@@ -105,7 +105,7 @@ def rates_command(
 
 @app.command("card")
 def card_command(
-    work: Work = Path("training/work"),
+    work: Work = Path("training/state"),
     model: Annotated[Path | None, typer.Option(help="Folder of the model. [default: WORK/export]")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write. [default: demo-en.md beside it]")] = None,
 ) -> None:
