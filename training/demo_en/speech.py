@@ -64,12 +64,9 @@ def build(work: Path, config: SpeechConfig, processes: int = 2) -> None:
     read_held_out(folder, config)
     missing = [k for k in range(n_shards) if not (folder / f"{_TRAIN}-{k:05d}.json").exists()]
     work_on = partial(_read_shard, work, config)
-    if processes == 1:
-        for _ in tracked(map(work_on, missing), "speech", n_shards, n_shards - len(missing)):
-            pass
-        return
-    # spawn: espeak-ng and flite keep state that must not be shared by fork.
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    # A process per shard: a synthesiser's reading depends a little on what it has read before. Spawned, since
+    # espeak-ng and flite keep state that must not be shared by fork.
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=1) as pool:
         done = pool.imap_unordered(work_on, missing)
         for _ in tracked(done, "speech", n_shards, n_shards - len(missing)):
             pass
