@@ -6,16 +6,13 @@ words with theirs, as in ``recordings``.
 
 from __future__ import annotations
 
-import json
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from . import heldout, script
-from .config import SAMPLE_RATE_HZ
-from .recordings import Studio, Take
+from .studio import Studio, Take, write_audio, write_manifest
 
 SEED = 9
 VOICES = ("flite slt", "flite rms", "espeak-ng gmw/en-US", "espeak-ng gmw/en-US+m3")
@@ -36,8 +33,7 @@ def build(folder: Path) -> Path:
             rng = np.random.default_rng([SEED, i, first])
             take = studio.record([chunk for said in group for chunk in said], voice, rng)
             name = f"monologue-{i + 1}-{first:02}.flac"
-            samples = np.round(take.samples * 32767).astype(np.int16)
-            soundfile.write(folder / name, samples, SAMPLE_RATE_HZ, subtype="PCM_16")
+            write_audio(folder / name, take.samples)
             listed.append(
                 {
                     "file": name,
@@ -48,10 +44,7 @@ def build(folder: Path) -> Path:
                     "words": take.words,
                 }
             )
-    path = folder / "manifest.json"
-    lines = ",\n  ".join(json.dumps(entry) for entry in listed)
-    path.write_text(f'{{\n "sample_rate": {SAMPLE_RATE_HZ},\n "recordings": [\n  {lines}\n ]\n}}\n')
-    return path
+    return write_manifest(folder, listed)
 
 
 def _utterances(take: Take, n_words: list[int]) -> list[dict[str, object]]:
