@@ -124,7 +124,7 @@ def demo(
 ) -> None:
     """Show live captions of an included dialogue, and how late and how good they are.
 
-    Makes throw-away certificates, starts a server of its own, streams 36 s of audio to it over mutual
+    Makes throw-away certificates, starts a server of its own, streams 34 s of audio to it over mutual
     TLS at real time, and stops everything. Exit code 1 when the server fails or a caption is missing.
     """
     # Not the state folder itself: what is made here is for play, and should admit nobody to a real server.

@@ -112,6 +112,25 @@ def test_words_are_heard_where_the_manifest_says_and_nothing_is_heard_around_the
                 assert power_dbfs(pause) < QUIET_DBFS, (entry["file"], a)
 
 
+def test_the_demonstrations_words_are_heard_where_its_manifest_says(folder):
+    shown = json.loads((folder.parent / "manifest.json").read_text())
+    said = shown["dialogue"]["utterances"]
+    spoken = [(voice.replace("gmw/", ""), script.written(one)) for voice, one in script.demonstration()]
+    assert [(entry["voice"], entry["text"]) for entry in shown["recordings"]] == spoken
+    assert [(entry["voice"], entry["text"]) for entry in said] == spoken[: len(said)]
+    for file, parts in [
+        *((entry["file"], [entry]) for entry in shown["recordings"]),
+        (shown["dialogue"]["file"], said),
+    ]:
+        samples, rate_hz = soundfile.read(folder.parent / file)
+        loud = np.flatnonzero(np.abs(samples) > 10 ** (QUIET_DBFS / 20)) / rate_hz
+        assert loud[0] == pytest.approx(parts[0]["words"][0]["start"], abs=TOLERANCE_S)
+        assert loud[-1] == pytest.approx(parts[-1]["end"], abs=TOLERANCE_S)
+        for word in (word for part in parts for word in part["words"]):
+            heard = samples[round(word["start"] * rate_hz) : round(word["end"] * rate_hz)]
+            assert power_dbfs(heard) > -40, (file, word)
+
+
 def test_noise_and_telephone_are_what_they_are_called(folder, listed):
     for number in ("01", "10", "20"):
         clean, noisy, telephone = (

@@ -90,11 +90,12 @@ def test_segments_are_listed_as_json(
 ) -> None:
     assert run(monkeypatch, str(recordings / "05.flac"), "--json") == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["seconds"] == pytest.approx(2.108, abs=0.001)
+    length_s = soundfile.info(recordings / "05.flac").duration
+    assert report["seconds"] == pytest.approx(length_s, abs=0.001)
     (segment,) = report["segments"]
     assert segment["segment"] == 0
     assert segment["start_s"] < 0.2
-    assert segment["end_s"] == pytest.approx(2.108, abs=0.001), "padding is not counted"
+    assert segment["end_s"] == pytest.approx(length_s, abs=0.001), "padding is not counted"
     assert segment["duration_s"] == pytest.approx(segment["end_s"] - segment["start_s"])
     assert segment["reason"] == "end"
     assert segment["utterance_end"] is True
@@ -108,4 +109,4 @@ def test_segments_are_listed_as_a_table(
     with pytest.raises(SystemExit) as exited:
         runpy.run_module("vad", run_name="__main__")
     assert exited.value.code == 0
-    assert "3.6" in capsys.readouterr().out
+    assert f"{soundfile.info(recordings / '10.flac').duration:.1f}" in capsys.readouterr().out

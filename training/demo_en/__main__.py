@@ -78,6 +78,19 @@ def recordings_command(
     print(f"wrote {recordings.build(work, out or work / 'recordings', smoke)}")
 
 
+@app.command("demonstration")
+def demonstration_command(
+    work: Work = Path("training/state"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. [default: WORK/demonstration]")
+    ] = None,
+) -> None:
+    """Read the dialogue that ``stream-server demo`` streams, and short sentences."""
+    from . import demonstration
+
+    print(f"wrote {demonstration.build(out or work / 'demonstration')}")
+
+
 @app.command("monologues")
 def monologues_command(
     work: Work = Path("training/state"),

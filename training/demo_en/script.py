@@ -76,6 +76,22 @@ anna: Thank you all. We meet again next Monday at 2:30=two_thirty.
 clara: Goodbye, everybody!
 """.strip().split("\n")
 
+DEMONSTRATION = """
+espeak-ng gmw/en-GB-x-rp+f5: Michael, can you move the project with the legal team?
+espeak-ng gmw/en-GB-scotland+f2: Emma will check the backup on Thursday.
+flite rms: We need to check the password before Tuesday.
+flite rms: What do you think about the new proposal, David?
+espeak-ng gmw/en-US+f3: Sarah will finish the meeting on Monday.
+flite awb: The legal and research teams should meet on Sunday.
+flite rms: Yes, Robert will do it on Wednesday.
+flite rms: Who is going to open the office?
+espeak-ng gmw/en-GB-scotland+m7: The backup was late because the budget was not ready.
+festival cmu_us_slt_arctic_hts: The finance department wants to explain every survey.
+festival kal_diphone: Next Tuesday we will start the important release.
+festival ked_diphone: Could you please open the big deadline?
+""".strip().split("\n")
+"""What a newcomer sees first: easy sentences, of kinds that the corpus has too, so they judge nothing."""
+
 
 def sentences() -> list[list[Chunk]]:
     """Return the sentences as (written, spoken) chunks."""
@@ -84,8 +100,12 @@ def sentences() -> list[list[Chunk]]:
 
 def conversation() -> list[tuple[str, list[Chunk]]]:
     """Return (speaker, chunks) for each utterance; a speaker may have several in a row."""
-    parts = (line.partition(": ") for line in CONVERSATION)
-    return [(speaker, chunks(said)) for speaker, _, said in parts]
+    return _spoken(CONVERSATION)
+
+
+def demonstration() -> list[tuple[str, list[Chunk]]]:
+    """Return (voice, chunks) for each sentence of the demonstration."""
+    return _spoken(DEMONSTRATION)
 
 
 def chunks(line: str) -> list[Chunk]:
@@ -96,6 +116,11 @@ def chunks(line: str) -> list[Chunk]:
 def written(said: list[Chunk]) -> str:
     """Return the text as a reader sees it."""
     return " ".join(word for word, _ in said)
+
+
+def _spoken(lines: list[str]) -> list[tuple[str, list[Chunk]]]:
+    parts = (line.partition(": ") for line in lines)
+    return [(speaker, chunks(said)) for speaker, _, said in parts]
 
 
 def _chunk(word: str) -> Chunk:

@@ -14,7 +14,8 @@ def test_the_included_manifest_is_read_whole(recordings: Path) -> None:
     references = parse_manifest(path.read_bytes(), path)
     assert len(references.usable) == 13
     assert references.problems == ()
-    assert references.usable[0].fields["voice"] == "espeak-ng en-gb+f5"
+    assert all(reference.words and reference.timed for reference in references.usable)
+    assert references.usable[0].fields["voice"] == "espeak-ng en-GB-x-rp+f5"
     assert len(references.usable[-1].timed) >= 9
 
 
