@@ -255,7 +255,8 @@ class Transcription:
         # Behind a cut, the segmenter has opened the next segment already.
         next_start = self._segmenter.keep_from_frame * FRAME_SAMPLES
         needs_times = self._joins.close(pending, is_cut=is_cut, next_start=next_start)
-        job = self._job(event.segment, start, end, now_s, final=True, word_times=needs_times)
+        last = event.last_speech_frame
+        job = self._job(event.segment, start, end, now_s, final=True, word_times=needs_times, last_frame=last)
         self._finals.append(pending)
         self.n_segments = event.segment + 1
         self._caption = SegmentCaption(self._settings.held_words)
@@ -300,8 +301,18 @@ class Transcription:
         return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
 
     def _job(
-        self, segment: int, start: int, end: int, now_s: float, *, final: bool, word_times: bool = False
+        self,
+        segment: int,
+        start: int,
+        end: int,
+        now_s: float,
+        *,
+        final: bool,
+        word_times: bool = False,
+        last_frame: int | None = None,
     ) -> DecodeJob:
+        if last_frame is None:
+            last_frame = (end - 1) // FRAME_SAMPLES
         return DecodeJob(
             session=self._session,
             segment=segment,
@@ -312,7 +323,7 @@ class Transcription:
             language=self._start.language,
             task=self._start.task,
             tier=self._tier,
-            hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
+            hops=Hops(self._frame_times.at(last_frame), self._heard_s, now_s),
             draft=self._draft,
             word_times=word_times or (final and self._start.words),
             # What a partial says is soon replaced: not worth the time of several rows.
