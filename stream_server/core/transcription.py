@@ -10,10 +10,9 @@ the engine, and events for the client. Rules:
    running speech was cut they are joined, see ``core.seams``, if the model can tell when words were said.
 3. At the end of an utterance of several segments it is decoded once more as a whole, for clients that asked,
    see ``core.second_look``.
-4. A partial is asked for whenever the open segment has grown by ``partial_frames``. One that still waits for
-   the engine is replaced by it, so that nobody is shown what was said long ago, and the cadence follows
-   the engine. Each carries the tokens of the last partial of its segment as a draft, which spares the engine
-   work. Behind a cut it begins at the seam, and so waits until the final before has left.
+4. While a segment is open, partials of it are asked for, see ``core.partials``. One that still waits for the
+   engine is replaced by the next, so that nobody is shown what was said long ago, and the cadence follows
+   the engine. Behind a cut it begins at the seam, and so waits until the final before has left.
 5. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
@@ -27,7 +26,6 @@ from numpy.typing import NDArray
 
 from stream_server.core.actions import Abandon, Submit
 from stream_server.core.audio_window import AudioWindow
-from stream_server.core.captions import SegmentCaption
 from stream_server.core.context import Context
 from stream_server.core.endpointing import segmenter_config
 from stream_server.core.finals import FinalQueue, Mark, PendingFinal
@@ -46,6 +44,7 @@ from stream_server.core.messages import (
     Transcript,
     Utterance,
 )
+from stream_server.core.partials import Partials
 from stream_server.core.seams import Joins
 from stream_server.core.second_look import SecondLooks, Span
 from stream_server.core.settings import SessionSettings
@@ -92,10 +91,7 @@ class Transcription:
         self._tier = settings.tiers.asked(start)
         self._looks = SecondLooks() if start.revise else None
         self._stitched = Stitched() if start.transcript else None
-        self._caption = SegmentCaption(settings.held_words)
-        self._n_shown = 0
-        self._draft: tuple[int, ...] = ()
-        self._partial_frame = 0
+        self._partials = Partials(start, settings)
         self.n_segments = 0
         """Segments that have closed."""
 
@@ -236,15 +232,13 @@ class Transcription:
         self._joins.begin_utterance(is_joined=can_join and self._settings.segmenter.overlap_ms > 0)
 
     def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Step]:
-        since = max(self._partial_frame, event.start_frame)
-        too_soon = event.end_frame - since < self._settings.partial_frames
-        if too_soon or not self._start.partials or self._is_ending:
+        if self._is_ending or not self._partials.are_due(event.start_frame, event.end_frame):
             return []
         start, end = self._bounds(event.start_frame, event.end_frame)
         start_said = self._joins.partial_start(start, self._finals)
         if start_said is None:
             return []
-        self._partial_frame = event.end_frame
+        self._partials.note_asked(event.end_frame)
         return [Submit(self._job(event.segment, start_said, end, now_s, final=False))]
 
     def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Step]:
@@ -259,9 +253,7 @@ class Transcription:
         job = self._job(event.segment, start, end, now_s, final=True, word_times=needs_times, last_frame=last)
         self._finals.append(pending)
         self.n_segments = event.segment + 1
-        self._caption = SegmentCaption(self._settings.held_words)
-        self._n_shown = 0
-        self._draft = ()
+        self._partials.begin_segment()
         asked = [job] if self._context is None else self._context.offer(job)
         return [*self._submit(asked), *self._keep_look(pending, job)]
 
@@ -316,7 +308,7 @@ class Transcription:
         return DecodeJob(
             session=self._session,
             segment=segment,
-            revision=self._caption.revision + (not final),
+            revision=self._partials.revision + (not final),
             final=final,
             start=start,
             pcm=self._audio.read(start, end),
@@ -324,7 +316,7 @@ class Transcription:
             task=self._start.task,
             tier=self._tier,
             hops=Hops(self._frame_times.at(last_frame), self._heard_s, now_s),
-            draft=self._draft,
+            draft=self._partials.draft,
             word_times=word_times or (final and self._start.words),
             # What a partial says is soon replaced: not worth the time of several rows.
             beam=self._start.beam if final else None,
@@ -336,19 +328,14 @@ class Transcription:
     def _take_partial(self, result: DecodeResult) -> list[Step]:
         if result.segment != self.n_segments:
             return []  # its segment closed meanwhile: the final says it all
-        if result.dropped is not None and not result.text:
-            return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
-        self._draft = result.tokens
-        text, stable = self._caption.update(result.text)
-        if not self._start.tentative:
-            if stable == self._n_shown:
-                return []  # nothing new that is sure
-            text = text[:stable]
-            self._n_shown = stable
+        shown = self._partials.take(result)
+        if shown is None:
+            return []
+        text, stable = shown
         return [
             Partial(
                 segment=result.segment,
-                revision=self._caption.revision,
+                revision=self._partials.revision,
                 start=result.start,
                 end=result.end,
                 text=text,
