@@ -10,10 +10,11 @@ the engine, and events for the client. Rules:
    running speech was cut they are joined, see ``core.seams``, if the model can tell when words were said.
 3. At the end of an utterance of several segments it is decoded once more as a whole, for clients that asked,
    see ``core.second_look``.
-4. While a segment is open, partials of it are asked for, see ``core.partials``. One that still waits for the
+4. When it pauses, a segment is read as if it ended there, see ``core.early``.
+5. While a segment is open, partials of it are asked for, see ``core.partials``. One that still waits for the
    engine is replaced by the next, so that nobody is shown what was said long ago, and the cadence follows
    the engine. Behind a cut it begins at the seam, and so waits until the final before has left.
-5. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
+6. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
 from collections import deque
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from stream_server.core.actions import Abandon, Submit
 from stream_server.core.audio_window import AudioWindow
 from stream_server.core.context import Context
+from stream_server.core.early import EarlyFinal
 from stream_server.core.endpointing import segmenter_config
 from stream_server.core.finals import FinalQueue, Mark, PendingFinal
 from stream_server.core.hops import FrameTimes, Hops
@@ -56,6 +58,9 @@ from vad.events import Event as SegmentEvent
 from vad.events import SpeechStarted as SpeechOnset
 from vad.framing import Framer
 from vad.segmenter import Segmenter
+
+EARLY_BEHIND_FRAMES = 8
+"""Received and not yet scored, 256 ms: with more, the end of a pause has mostly been received already."""
 
 Step = Submit | Abandon | SpeechStarted | Partial | Final | Utterance | Flushed
 """A window to decode, or something to tell the client."""
@@ -92,6 +97,7 @@ class Transcription:
         self._looks = SecondLooks() if start.revise else None
         self._stitched = Stitched() if start.transcript else None
         self._partials = Partials(start, settings)
+        self._early = EarlyFinal()
         self.n_segments = 0
         """Segments that have closed."""
 
@@ -154,6 +160,7 @@ class Transcription:
             self._n_scored += 1
             steps += self._follow(self._segmenter.push(probability), now_s)
             steps += self._pass_marks(now_s)
+        steps += self._ask_early(now_s)
         keep_from = self._segmenter.keep_from_frame
         self._audio.forget_before(min(keep_from * FRAME_SAMPLES, self._look_from))
         self._frame_times.forget_before(keep_from)
@@ -239,29 +246,48 @@ class Transcription:
         if start_said is None:
             return []
         self._partials.note_asked(event.end_frame)
-        return [Submit(self._job(event.segment, start_said, end, now_s, final=False))]
+        last_frame = (end - 1) // FRAME_SAMPLES
+        return [Submit(self._job(event.segment, start_said, end, last_frame, now_s, final=False))]
+
+    def _ask_early(self, now_s: float) -> list[Step]:
+        """The final, if a pause has begun that is not long enough to be sure of."""
+        n_behind = self._framer.n_frames - self._n_scored
+        if not self._settings.early_finals or self._is_ending or n_behind > EARLY_BEHIND_FRAMES:
+            return []
+        closing = self._segmenter.if_paused()
+        if closing is None or self._early.is_asked(closing.segment, closing.end_frame * FRAME_SAMPLES):
+            return []
+        final = self._final_job(closing, now_s)
+        read = final if self._context is None else self._context.preview(final)
+        if read is None:
+            return []
+        self._partials.note_asked(closing.end_frame)
+        early = replace(read, final=False, early=True, revision=final.revision + 1)
+        self._early.ask(early)
+        return [Submit(early)]
 
     def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Step]:
-        start, end = self._bounds(event.start_frame, event.end_frame)
-        start = self._joins.final_start(start)
-        pending = PendingFinal(event.segment, start, end, event.utterance_end)
-        is_cut = event.reason is CloseReason.LENGTH
+        job = self._final_job(event, now_s)
+        pending = PendingFinal(job.segment, job.start, job.end, event.utterance_end)
         # Behind a cut, the segmenter has opened the next segment already.
         next_start = self._segmenter.keep_from_frame * FRAME_SAMPLES
-        needs_times = self._joins.close(pending, is_cut=is_cut, next_start=next_start)
-        last = event.last_speech_frame
-        job = self._job(event.segment, start, end, now_s, final=True, word_times=needs_times, last_frame=last)
+        self._joins.close(pending, is_cut=event.reason is CloseReason.LENGTH, next_start=next_start)
         self._finals.append(pending)
         self.n_segments = event.segment + 1
         self._partials.begin_segment()
         asked = [job] if self._context is None else self._context.offer(job)
-        return [*self._submit(asked), *self._keep_look(pending, job)]
+        return [*self._submit(asked), *self._keep_look(pending, job), *self._deliver(now_s)]
 
     def _submit(self, finals: Iterable[DecodeJob]) -> Iterator[Step]:
+        """Have finals read, but for one that was read early: it leaves with the next ``_deliver``."""
         for job in finals:
             if self._looks is not None:
                 self._looks.note_prompt(job)
-            yield Submit(job)
+            known = self._early.settle(job)
+            if known is None:
+                yield Submit(job)
+            else:
+                self._finals.resolve(known)
 
     def _keep_look(self, segment: PendingFinal, final: DecodeJob) -> Iterator[Step]:
         """Keep what is to be looked at when its finals have left."""
@@ -292,19 +318,29 @@ class Transcription:
         """Frames to samples; the last frame of a stream may be padded beyond what was received."""
         return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
 
+    def _final_job(self, event: SegmentClosed, now_s: float) -> DecodeJob:
+        start, end = self._bounds(event.start_frame, event.end_frame)
+        return self._job(
+            event.segment,
+            self._joins.final_start(start),
+            end,
+            event.last_speech_frame,
+            now_s,
+            final=True,
+            word_times=self._joins.needs_times(is_cut=event.reason is CloseReason.LENGTH),
+        )
+
     def _job(
         self,
         segment: int,
         start: int,
         end: int,
+        last_frame: int,
         now_s: float,
         *,
         final: bool,
         word_times: bool = False,
-        last_frame: int | None = None,
     ) -> DecodeJob:
-        if last_frame is None:
-            last_frame = (end - 1) // FRAME_SAMPLES
         return DecodeJob(
             session=self._session,
             segment=segment,
@@ -328,6 +364,10 @@ class Transcription:
     def _take_partial(self, result: DecodeResult) -> list[Step]:
         if result.segment != self.n_segments:
             return []  # its segment closed meanwhile: the final says it all
+        if result.early:
+            self._early.take(result)
+            if not self._is_shown(result):
+                return []
         shown = self._partials.take(result)
         if shown is None:
             return []
@@ -344,6 +384,10 @@ class Transcription:
                 hops=result.hops,
             )
         ]
+
+    def _is_shown(self, early: DecodeResult) -> bool:
+        """Whether a partial of the same window is wanted; behind a cut it would begin elsewhere."""
+        return self._start.partials and self._joins.partial_start(early.start, self._finals) == early.start
 
     def _take_look(self, result: DecodeResult, now_s: float) -> list[Step]:
         if self._looks is None:
