@@ -239,6 +239,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: bool = False
     """Finals are read on from the text of those before, by models trained for it, unless a client says no.
     Off, since its gain has not been measured on weights that were trained for it."""
+    early_finals: bool = True
+    """A segment is read as a final when its pause begins, so that the text is there when the pause is long
+    enough to be sure of; if speech goes on, that was a partial."""
     held_words: int = 2
     """Words at the end of a hypothesis that partials do not show before the next one has confirmed them."""
     partial_ms: int = 512

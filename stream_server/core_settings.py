@@ -22,6 +22,7 @@ def session_settings(config: Config, tiers: Tiers) -> SessionSettings:
         beam_size_max=beam_size_max,
         segmenter=config.segments.segmenter(),
         context=engine.context,
+        early_finals=engine.early_finals,
         held_words=engine.held_words,
         partial_frames=round(engine.partial_ms / FRAME_MS),
     )

@@ -114,6 +114,19 @@ class Segmenter:
             return self._open.start_frame
         return max(self._used_until, self._n_frames - self._pre_roll)
 
+    def if_paused(self) -> SegmentClosed | None:
+        """Return how the open segment closes if no more speech comes; None before its post-roll is complete.
+
+        It is known some time before the pause is long enough.
+        """
+        segment = self._open
+        if segment is None:
+            return None
+        n_silent = self._n_frames - 1 - segment.last_speech_frame
+        if n_silent < max(1, self._post_roll):
+            return None
+        return self._closed(segment, self._end_of(segment), segment.last_speech_frame, CloseReason.PAUSE)
+
     def push(self, probability: float) -> list[Event]:
         """Take the speech probability of the next frame; return what it changes, in order.
 
@@ -200,7 +213,16 @@ class Segmenter:
     def _close(
         self, segment: _OpenSegment, end_frame: int, last_speech_frame: int, reason: CloseReason
     ) -> SegmentClosed:
-        closed = SegmentClosed(
+        closed = self._closed(segment, end_frame, last_speech_frame, reason)
+        self._open = None
+        self._used_until = end_frame
+        self._next_segment += 1
+        return closed
+
+    def _closed(
+        self, segment: _OpenSegment, end_frame: int, last_speech_frame: int, reason: CloseReason
+    ) -> SegmentClosed:
+        return SegmentClosed(
             segment=self._next_segment,
             start_frame=segment.start_frame,
             end_frame=end_frame,
@@ -208,10 +230,6 @@ class Segmenter:
             reason=reason,
             utterance_end=reason is not CloseReason.LENGTH,
         )
-        self._open = None
-        self._used_until = end_frame
-        self._next_segment += 1
-        return closed
 
     def _grew(self, segment: _OpenSegment) -> SegmentGrew:
         return SegmentGrew(self._next_segment, segment.start_frame, self._end_of(segment))

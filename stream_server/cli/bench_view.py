@@ -84,13 +84,13 @@ def machine_table(runs: Sequence[RunResult]) -> Table:
 
 
 def hops_table(runs: Sequence[RunResult]) -> Table:
-    """Where the time of finals went, from the last sound received to the text sent."""
+    """Where the time of finals went, from the end of speech in the audio to the text sent."""
     table = Table(title="hops of finals, ms: p50 p95")
     table.add_column("sessions", justify="right")
-    for name in TraceObject.__struct_fields__:
+    for name in ("hangover", *TraceObject.__struct_fields__):
         table.add_column(name, justify="right", no_wrap=True)
     for run in runs:
-        cells = [run.hops.get(name) for name in TraceObject.__struct_fields__]
+        cells = [run.hangover, *(run.hops.get(name) for name in TraceObject.__struct_fields__)]
         table.add_row(str(run.sessions), *map(_milliseconds, cells))
     return table
 

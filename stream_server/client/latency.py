@@ -71,14 +71,21 @@ def without_final(utterances: Sequence[Utterance], finals: Sequence[Arrival[Fina
     return [said for said, found in zip(utterances, matched, strict=True) if not found]
 
 
-def final_latencies_s(utterances: Sequence[Utterance], finals: Sequence[Arrival[FinalEvent]]) -> list[float]:
-    """Final latency of each utterance that has one, in the order of the utterances."""
+def closing_finals(
+    utterances: Sequence[Utterance], finals: Sequence[Arrival[FinalEvent]]
+) -> list[tuple[Utterance, Arrival[FinalEvent]]]:
+    """Each utterance that has a final, in their order, with the last one, to which its latency lasts."""
     closing: dict[int, tuple[Utterance, Arrival[FinalEvent]]] = {}
     for said, found in zip(utterances, match_finals(utterances, finals), strict=True):
         if found:
             last = max(found, key=lambda final: final.at_s)
             closing[id(last)] = (said, last)
-    return [last.at_s - said.end_s for said, last in closing.values()]
+    return list(closing.values())
+
+
+def final_latencies_s(utterances: Sequence[Utterance], finals: Sequence[Arrival[FinalEvent]]) -> list[float]:
+    """Final latency of each utterance that has one, in the order of the utterances."""
+    return [last.at_s - said.end_s for said, last in closing_finals(utterances, finals)]
 
 
 def partial_latencies_s(partials: Sequence[Arrival[PartialEvent]]) -> list[float]:

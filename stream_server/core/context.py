@@ -42,6 +42,10 @@ class Context:
         self._waiting.append(job)
         return self._next()
 
+    def preview(self, job: DecodeJob) -> DecodeJob | None:
+        """The job as ``offer`` would return it now; None while the final before is under way."""
+        return None if self._is_busy or self._waiting else self._prompted(job)
+
     def take(self, result: DecodeResult, again: str = "") -> list[DecodeJob]:
         """Take the result of the final under way; returns the jobs to submit.
 
@@ -58,10 +62,12 @@ class Context:
         if self._is_busy or not self._waiting:
             return []
         self._is_busy = True
-        job = self._waiting.popleft()
+        return [self._prompted(self._waiting.popleft())]
+
+    def _prompted(self, job: DecodeJob) -> DecodeJob:
         if job.start - self._end > GAP_S * SAMPLES_PER_S:
             self._texts.clear()
-        return [replace(job, prompt=self._prompt())]
+        return replace(job, prompt=self._prompt())
 
     def _remember(self, result: DecodeResult) -> None:
         self._end = result.end

@@ -43,7 +43,12 @@ class HeldJobs:
         return len(self._held)
 
     def submit(self, job: DecodeJob) -> None:
-        """Give a job to the engine, or hold a final that it has no room for."""
+        """Give a job to the engine, or hold a final that it has no room for.
+
+        Early finals are dropped while others are held: they would go before those.
+        """
+        if job.early and self._held:
+            return
         if job.final and not job.is_look and self._held:
             self._held.append(job)
             return

@@ -13,7 +13,7 @@ class Hops:
     """When a window passed each stage, monotonic seconds; 0.0 for a stage not yet reached."""
 
     received_s: float = 0.0
-    """The message with the window's last sample was read from the socket."""
+    """The message with the last sample was read: of a partial's window, of a final's speech."""
     heard_s: float = 0.0
     """The message that decided was read: for a final, the one that made the silence long enough."""
     submitted_s: float = 0.0
@@ -28,10 +28,14 @@ class Hops:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Seconds that a window spent at each stage; the sum is from its last sample read to its text written."""
+    """Seconds that a window spent at each stage.
+
+    The sum is from its last sample read, of a final the last that the detector heard as speech, to its text
+    written.
+    """
 
     pause: float
-    """Waiting for enough silence to be sure that the speaker paused."""
+    """Waiting, behind the last speech, for enough silence to be sure that the speaker paused."""
     vad: float
     """Waiting for the tick of the speech detector, and its work."""
     queue: float

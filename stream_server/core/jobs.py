@@ -72,6 +72,32 @@ class DecodeJob:
 
     n_segments: int = 1
     """How many segments the window holds; more than one is a second look at an utterance, a final, too."""
+    early: bool = False
+    """Whether it is a partial that is read as the final is, and may become it, see ``core.early``."""
+
+    def foretells(self, final: "DecodeJob") -> bool:
+        """Whether this early job's text is that of a final: the same samples, read in the same way."""
+        if not self.early or self.n_samples != final.n_samples:
+            return False
+        return final == replace(
+            self,
+            final=True,
+            early=False,
+            revision=final.revision,
+            pcm=final.pcm,
+            hops=final.hops,
+            draft=final.draft,
+        )
+
+    def adopt(self, early: "DecodeResult") -> "DecodeResult":
+        """The result of this final, given that of an early job that foretells it."""
+        hops = replace(
+            self.hops,
+            batched_s=early.hops.batched_s,
+            started_s=early.hops.started_s,
+            decoded_s=early.hops.decoded_s,
+        )
+        return replace(early, final=True, revision=self.revision, hops=hops)
 
     @property
     def is_look(self) -> bool:
@@ -87,6 +113,11 @@ class DecodeJob:
     def n_samples(self) -> int:
         """Samples in the window."""
         return len(self.pcm) // 2
+
+    @property
+    def end(self) -> int:
+        """Position behind the last sample."""
+        return self.start + self.n_samples
 
     def problem(self, languages: Collection[str]) -> str | None:
         """Why a model of these languages cannot read the job; None if it can.
@@ -129,7 +160,7 @@ class DecodeJob:
             final=self.final,
             tier=self.tier,
             start=self.start,
-            end=self.start + self.n_samples,
+            end=self.end,
             text=text,
             language=language,
             avg_logprob=avg_logprob,
@@ -142,6 +173,7 @@ class DecodeJob:
             dropped=dropped,
             problem=problem,
             n_segments=self.n_segments,
+            early=self.early,
         )
 
 
@@ -199,6 +231,8 @@ class DecodeResult:
     """Why the job could not be read; there is no text then. See ``DecodeJob.problem``."""
     n_segments: int = 1
     """As in the job."""
+    early: bool = False
+    """As in the job; of a final, whether it was asked for before the pause was long enough."""
 
     @property
     def is_look(self) -> bool:

@@ -19,7 +19,8 @@ Rules, each a test:
 8. No batch waits for company: ``next_batch`` gives what there is.
 9. A batch holds ``batch_max`` rows. A job that takes several, by beam search, leaves room for fewer
    others. It goes alone if it takes more than there are, and no smaller one behind it goes first.
-10. A session has at most one second look waiting; another one replaces it. A batch holds so few of them that
+10. An early final is a partial by these rules, and goes before those that are not early. No batch holds both.
+11. A session has at most one second look waiting; another one replaces it. A batch holds so few of them that
     it is no longer than one full of segments, since a final that comes meanwhile waits for it.
 """
 
@@ -148,7 +149,8 @@ class Scheduler:
             self._finals = [job for job in self._finals if id(job) not in taken]
             return Batch(tuple(chosen))
         if self._partials:
-            chosen = self._choose(list(self._partials.values()))
+            waiting = list(self._partials.values())
+            chosen = self._choose([job for job in waiting if job.early] or waiting)
             for job in chosen:
                 del self._partials[job.session]
             return Batch(tuple(chosen))

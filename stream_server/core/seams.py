@@ -96,18 +96,21 @@ class Joins:
             return self.final_start(segment_start)
         return None if len(finals) or self.seam is None else self.seam.at
 
-    def close(self, segment: PendingFinal, *, is_cut: bool, next_start: int) -> bool:
-        """The open segment has closed; returns whether its words' times are needed.
+    def needs_times(self, *, is_cut: bool) -> bool:
+        """Whether the times of the open segment's words are needed, if it closes with or without a cut."""
+        return self._is_joined and (self._cut_at is not None or is_cut)
+
+    def close(self, segment: PendingFinal, *, is_cut: bool, next_start: int) -> None:
+        """The open segment has closed.
 
         Args:
             segment: Is told where the next window begins, if they are to be joined.
             is_cut: Whether running speech goes on behind it.
             next_start: Where the next segment begins then.
         """
-        was_cut, self._cut_at = self._cut_at is not None, segment.end if is_cut else None
+        self._cut_at = segment.end if is_cut else None
         if is_cut and self._is_joined:
             segment.next_start = next_start
-        return self._is_joined and (was_cut or is_cut)
 
     def join(self, segment: PendingFinal, result: DecodeResult) -> DecodeResult:
         """What is left of a segment's reading between the seams before and behind it."""

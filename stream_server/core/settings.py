@@ -95,6 +95,8 @@ class SessionSettings:
     """Words at the end of a hypothesis that are not shown by it, see ``core.captions``."""
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
+    early_finals: bool = True
+    """Whether a segment is read as a final when its pause begins, see ``core.early``."""
     beam_size_max: int = 1
     """Most beams that a client may ask for; 1 is greedy decoding only."""
     context: bool = True

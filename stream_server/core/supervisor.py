@@ -18,7 +18,8 @@ it is told what happened and answers with orders for its owner. Rules, each a te
 6. These jobs are then decoded alone (``Scheduler.restore``). A segment whose jobs were alone in two deaths
    is convicted: its final is reported as undecodable, and its partials are dropped.
 7. The next worker is started after a pause that doubles with each death of the last ``restarts_within_s``.
-8. The supervisor gives up, once and for good, when a worker dies before any was ready, after more than
+8. A final that an early job under way foretells is not queued: that job is the final from then on.
+9. The supervisor gives up, once and for good, when a worker dies before any was ready, after more than
    ``restarts`` deaths in ``restarts_within_s``, or when a killed worker does not go away.
 """
 
@@ -146,6 +147,9 @@ class Supervisor:
         """
         if self._is_convicted(job):
             return self._dismiss(job)
+        if self._is_foretold(job):
+            self._sent = tuple(job if early.foretells(job) else early for early in self._sent)
+            return []
         self._scheduler.submit(job)
         return self._continue(now_s)
 
@@ -191,6 +195,10 @@ class Supervisor:
         self._scheduler.acquit(jobs)
         for job in jobs:
             self._deaths_alone.pop(_segment_of(job), None)
+        results = [
+            job.adopt(result) if job.final and not result.final else result
+            for job, result in zip(jobs, results, strict=True)
+        ]
         if self._phase is _Phase.GOING:
             return [Results(results)]
         self._free(now_s)
@@ -326,6 +334,9 @@ class Supervisor:
     def _give_up(self, death: Death, exit_code: int | None) -> list[Order]:
         self._begin(_Phase.GIVEN_UP, None)
         return [GaveUp(death, exit_code)]
+
+    def _is_foretold(self, final: DecodeJob) -> bool:
+        return final.session not in self._left and any(early.foretells(final) for early in self._sent)
 
     def _is_convicted(self, job: DecodeJob) -> bool:
         return self._deaths_alone[_segment_of(job)] >= CONVICTED

@@ -10,11 +10,11 @@ the engine, and events for the client. Rules:
    running speech was cut they are joined, see ``core.seams``, if the model can tell when words were said.
 3. At the end of an utterance of several segments it is decoded once more as a whole, for clients that asked,
    see ``core.second_look``.
-4. A partial is asked for whenever the open segment has grown by ``partial_frames``. One that still waits for
-   the engine is replaced by it, so that nobody is shown what was said long ago, and the cadence follows
-   the engine. Each carries the tokens of the last partial of its segment as a draft, which spares the engine
-   work. Behind a cut it begins at the seam, and so waits until the final before has left.
-5. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
+4. When it pauses, a segment is read as if it ended there, see ``core.early``.
+5. While a segment is open, partials of it are asked for, see ``core.partials``. One that still waits for the
+   engine is replaced by the next, so that nobody is shown what was said long ago, and the cadence follows
+   the engine. Behind a cut it begins at the seam, and so waits until the final before has left.
+6. One model reads all of an utterance, the one that ``Tiers.choose`` names when it begins.
 """
 
 from collections import deque
@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from stream_server.core.actions import Abandon, Submit
 from stream_server.core.audio_window import AudioWindow
-from stream_server.core.captions import SegmentCaption
 from stream_server.core.context import Context
+from stream_server.core.early import EarlyFinal
 from stream_server.core.endpointing import segmenter_config
 from stream_server.core.finals import FinalQueue, Mark, PendingFinal
 from stream_server.core.hops import FrameTimes, Hops
@@ -46,6 +46,7 @@ from stream_server.core.messages import (
     Transcript,
     Utterance,
 )
+from stream_server.core.partials import Partials
 from stream_server.core.seams import Joins
 from stream_server.core.second_look import SecondLooks, Span
 from stream_server.core.settings import SessionSettings
@@ -57,6 +58,9 @@ from vad.events import Event as SegmentEvent
 from vad.events import SpeechStarted as SpeechOnset
 from vad.framing import Framer
 from vad.segmenter import Segmenter
+
+EARLY_BEHIND_FRAMES = 8
+"""Received and not yet scored, 256 ms: with more, the end of a pause has mostly been received already."""
 
 Step = Submit | Abandon | SpeechStarted | Partial | Final | Utterance | Flushed
 """A window to decode, or something to tell the client."""
@@ -92,10 +96,8 @@ class Transcription:
         self._tier = settings.tiers.asked(start)
         self._looks = SecondLooks() if start.revise else None
         self._stitched = Stitched() if start.transcript else None
-        self._caption = SegmentCaption(settings.held_words)
-        self._n_shown = 0
-        self._draft: tuple[int, ...] = ()
-        self._partial_frame = 0
+        self._partials = Partials(start, settings)
+        self._early = EarlyFinal()
         self.n_segments = 0
         """Segments that have closed."""
 
@@ -158,6 +160,7 @@ class Transcription:
             self._n_scored += 1
             steps += self._follow(self._segmenter.push(probability), now_s)
             steps += self._pass_marks(now_s)
+        steps += self._ask_early(now_s)
         keep_from = self._segmenter.keep_from_frame
         self._audio.forget_before(min(keep_from * FRAME_SAMPLES, self._look_from))
         self._frame_times.forget_before(keep_from)
@@ -236,39 +239,55 @@ class Transcription:
         self._joins.begin_utterance(is_joined=can_join and self._settings.segmenter.overlap_ms > 0)
 
     def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Step]:
-        since = max(self._partial_frame, event.start_frame)
-        too_soon = event.end_frame - since < self._settings.partial_frames
-        if too_soon or not self._start.partials or self._is_ending:
+        if self._is_ending or not self._partials.are_due(event.start_frame, event.end_frame):
             return []
         start, end = self._bounds(event.start_frame, event.end_frame)
         start_said = self._joins.partial_start(start, self._finals)
         if start_said is None:
             return []
-        self._partial_frame = event.end_frame
-        return [Submit(self._job(event.segment, start_said, end, now_s, final=False))]
+        self._partials.note_asked(event.end_frame)
+        last_frame = (end - 1) // FRAME_SAMPLES
+        return [Submit(self._job(event.segment, start_said, end, last_frame, now_s, final=False))]
+
+    def _ask_early(self, now_s: float) -> list[Step]:
+        """The final, if a pause has begun that is not long enough to be sure of."""
+        n_behind = self._framer.n_frames - self._n_scored
+        if not self._settings.early_finals or self._is_ending or n_behind > EARLY_BEHIND_FRAMES:
+            return []
+        closing = self._segmenter.if_paused()
+        if closing is None or self._early.is_asked(closing.segment, closing.end_frame * FRAME_SAMPLES):
+            return []
+        final = self._final_job(closing, now_s)
+        read = final if self._context is None else self._context.preview(final)
+        if read is None:
+            return []
+        self._partials.note_asked(closing.end_frame)
+        early = replace(read, final=False, early=True, revision=final.revision + 1)
+        self._early.ask(early)
+        return [Submit(early)]
 
     def _ask_final(self, event: SegmentClosed, now_s: float) -> list[Step]:
-        start, end = self._bounds(event.start_frame, event.end_frame)
-        start = self._joins.final_start(start)
-        pending = PendingFinal(event.segment, start, end, event.utterance_end)
-        is_cut = event.reason is CloseReason.LENGTH
+        job = self._final_job(event, now_s)
+        pending = PendingFinal(job.segment, job.start, job.end, event.utterance_end)
         # Behind a cut, the segmenter has opened the next segment already.
         next_start = self._segmenter.keep_from_frame * FRAME_SAMPLES
-        needs_times = self._joins.close(pending, is_cut=is_cut, next_start=next_start)
-        job = self._job(event.segment, start, end, now_s, final=True, word_times=needs_times)
+        self._joins.close(pending, is_cut=event.reason is CloseReason.LENGTH, next_start=next_start)
         self._finals.append(pending)
         self.n_segments = event.segment + 1
-        self._caption = SegmentCaption(self._settings.held_words)
-        self._n_shown = 0
-        self._draft = ()
+        self._partials.begin_segment()
         asked = [job] if self._context is None else self._context.offer(job)
-        return [*self._submit(asked), *self._keep_look(pending, job)]
+        return [*self._submit(asked), *self._keep_look(pending, job), *self._deliver(now_s)]
 
     def _submit(self, finals: Iterable[DecodeJob]) -> Iterator[Step]:
+        """Have finals read, but for one that was read early: it leaves with the next ``_deliver``."""
         for job in finals:
             if self._looks is not None:
                 self._looks.note_prompt(job)
-            yield Submit(job)
+            known = self._early.settle(job)
+            if known is None:
+                yield Submit(job)
+            else:
+                self._finals.resolve(known)
 
     def _keep_look(self, segment: PendingFinal, final: DecodeJob) -> Iterator[Step]:
         """Keep what is to be looked at when its finals have left."""
@@ -299,21 +318,41 @@ class Transcription:
         """Frames to samples; the last frame of a stream may be padded beyond what was received."""
         return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
 
+    def _final_job(self, event: SegmentClosed, now_s: float) -> DecodeJob:
+        start, end = self._bounds(event.start_frame, event.end_frame)
+        return self._job(
+            event.segment,
+            self._joins.final_start(start),
+            end,
+            event.last_speech_frame,
+            now_s,
+            final=True,
+            word_times=self._joins.needs_times(is_cut=event.reason is CloseReason.LENGTH),
+        )
+
     def _job(
-        self, segment: int, start: int, end: int, now_s: float, *, final: bool, word_times: bool = False
+        self,
+        segment: int,
+        start: int,
+        end: int,
+        last_frame: int,
+        now_s: float,
+        *,
+        final: bool,
+        word_times: bool = False,
     ) -> DecodeJob:
         return DecodeJob(
             session=self._session,
             segment=segment,
-            revision=self._caption.revision + (not final),
+            revision=self._partials.revision + (not final),
             final=final,
             start=start,
             pcm=self._audio.read(start, end),
             language=self._start.language,
             task=self._start.task,
             tier=self._tier,
-            hops=Hops(self._frame_times.at((end - 1) // FRAME_SAMPLES), self._heard_s, now_s),
-            draft=self._draft,
+            hops=Hops(self._frame_times.at(last_frame), self._heard_s, now_s),
+            draft=self._partials.draft,
             word_times=word_times or (final and self._start.words),
             # What a partial says is soon replaced: not worth the time of several rows.
             beam=self._start.beam if final else None,
@@ -325,19 +364,18 @@ class Transcription:
     def _take_partial(self, result: DecodeResult) -> list[Step]:
         if result.segment != self.n_segments:
             return []  # its segment closed meanwhile: the final says it all
-        if result.dropped is not None and not result.text:
-            return []  # invented text, see ``engine.guard``: what is shown stays until the next partial
-        self._draft = result.tokens
-        text, stable = self._caption.update(result.text)
-        if not self._start.tentative:
-            if stable == self._n_shown:
-                return []  # nothing new that is sure
-            text = text[:stable]
-            self._n_shown = stable
+        if result.early:
+            self._early.take(result)
+            if not self._is_shown(result):
+                return []
+        shown = self._partials.take(result)
+        if shown is None:
+            return []
+        text, stable = shown
         return [
             Partial(
                 segment=result.segment,
-                revision=self._caption.revision,
+                revision=self._partials.revision,
                 start=result.start,
                 end=result.end,
                 text=text,
@@ -346,6 +384,10 @@ class Transcription:
                 hops=result.hops,
             )
         ]
+
+    def _is_shown(self, early: DecodeResult) -> bool:
+        """Whether a partial of the same window is wanted; behind a cut it would begin elsewhere."""
+        return self._start.partials and self._joins.partial_start(early.start, self._finals) == early.start
 
     def _take_look(self, result: DecodeResult, now_s: float) -> list[Step]:
         if self._looks is None:

@@ -166,7 +166,7 @@ class TraceObject(msgspec.Struct, frozen=True, kw_only=True):
     """Where the time went between a caption's last sound and its text, seconds at each hop."""
 
     pause: float
-    """Waiting for enough silence to be sure that the speaker paused."""
+    """Waiting, behind the last speech, for enough silence to be sure that the speaker paused."""
     vad: float
     """Waiting for the tick of the speech detector, and its work."""
     queue: float

@@ -28,14 +28,20 @@ def tell(report: Report, metrics: Metrics) -> None:
 
 
 def _count_batch(results: Sequence[DecodeResult], metrics: Metrics) -> None:
-    """Count what came of one batch, whose jobs are of one kind."""
-    kind = "look" if results[0].is_look else "final" if results[0].final else "partial"
+    """Count what came of one batch; its jobs are of one kind, early ones that became finals among them."""
     begun_s = min(result.hops.started_s for result in results)
-    metrics.engine_busy_s.labels(kind).inc(max(result.hops.decoded_s for result in results) - begun_s)
+    busy = "early" if results[0].early else _kind(results[0])
+    metrics.engine_busy_s.labels(busy).inc(max(result.hops.decoded_s for result in results) - begun_s)
     for result in results:
-        metrics.wait_s[kind].observe(result.hops.decoded_s - result.hops.submitted_s)
-        metrics.queue_wait_s.observe(result.hops.batched_s - result.hops.submitted_s)
+        kind, hops = _kind(result), result.hops
+        metrics.wait_s[kind].observe(max(0.0, hops.decoded_s - hops.submitted_s))
+        # A final may have been asked for when its early job was being decoded.
+        metrics.queue_wait_s.observe(max(0.0, hops.batched_s - hops.submitted_s))
         for rule in result.retried:
             metrics.guard_retried.labels(rule).inc()
         if result.dropped is not None:
             metrics.guard_dropped.labels(result.dropped, kind).inc()
+
+
+def _kind(result: DecodeResult) -> str:
+    return "look" if result.is_look else "final" if result.final else "partial"

@@ -128,7 +128,7 @@ class WhisperTranscriber:
             seed=zlib.crc32(bytes(job.pcm)),
             beam=job.beam,
         )
-        return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final)
+        return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final or job.early)
 
 
 def _words(job: DecodeJob, timed: Sequence[TimedWord], text: str) -> tuple[Word, ...]:

@@ -67,6 +67,8 @@ class ClientResult(msgspec.Struct, frozen=True, tag="client"):
     word_latencies_s: tuple[float, ...] = ()
     ages_s: tuple[float, ...] = ()
     """How old the newest audio in each partial was when it came."""
+    hangovers_s: tuple[float, ...] = ()
+    """What of each final latency the server does not tell of: see ``RunResult.hangover``."""
     hops: tuple[TraceObject, ...] = ()
     """Where the time of each final went, as the server tells."""
     words_changed: int = 0

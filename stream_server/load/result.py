@@ -41,6 +41,9 @@ class RunResult:
     partial: Percentiles | None
     """End of a word to where it is first shown; without word times the age of a partial's newest audio."""
     partial_is_by_word: bool
+    hangover: Percentiles | None
+    """From the end of speech in the audio until the server had read the last frame that its detector heard as
+    speech: the detector's hangover, and the client's chunk. With the hops it makes up the final latency."""
     hops: dict[str, Percentiles]
     """Where the time of finals went: the names of ``TraceObject``; empty when the server did not tell."""
     flicker: float | None
@@ -104,6 +107,7 @@ def summarise_run(
         settled=percentiles([latency for one in results for latency in one.settled_latencies_s]),
         partial=percentiles(by_word or by_age),
         partial_is_by_word=bool(by_word),
+        hangover=percentiles([one_s for one in results for one_s in one.hangovers_s]),
         hops=_by_hop([trace for one in results for trace in one.hops]),
         flicker=Flicker(changed, words).rate,
         wer=_error_rate(results, normalise),

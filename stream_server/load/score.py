@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from stream_server.client.latency import (
     Arrival,
     Utterance,
+    closing_finals,
     final_latencies_s,
     partial_latencies_s,
     without_final,
@@ -62,6 +65,11 @@ def score_client(
         ),
         ages_s=tuple(
             partial_latencies_s([one for one in heard.partials if first_s <= one.event.end < last_s])
+        ),
+        hangovers_s=tuple(
+            last.at_s - said_one.end_s - sum(msgspec.structs.astuple(last.event.trace))
+            for said_one, last in closing_finals(counted, heard.finals)
+            if isinstance(last.event.trace, TraceObject)
         ),
         hops=tuple(
             one.event.trace

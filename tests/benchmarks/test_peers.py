@@ -151,6 +151,7 @@ def run(sessions: int, p95_s: float, *, settled_s: float, uncaptioned: int = 0) 
         settled=Percentiles(20, settled_s / 2, settled_s, settled_s),
         partial=None,
         partial_is_by_word=False,
+        hangover=None,
         hops={},
         flicker=None,
         wer=0.125,

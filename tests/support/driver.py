@@ -35,6 +35,7 @@ from stream_server.core.messages import (
     Tier,
     Transient,
     Utterance,
+    Word,
 )
 from stream_server.core.outbox import Outbox
 from stream_server.core.seats import Owner, Seat
@@ -42,6 +43,7 @@ from stream_server.core.session import Session
 from stream_server.core.settings import ModelFacts, SessionSettings, Tiers
 from stream_server.engine.fake import numbers_in, read_numbers
 from stream_server.errors import StreamError
+from vad.audio import FRAME_SAMPLES
 from vad.config import SegmenterConfig
 
 MARK = 12_345
@@ -75,6 +77,20 @@ def answer(job: DecodeJob, now_s: float = 0.0, text: str | None = None) -> Decod
     numbers = read_numbers(np.frombuffer(bytes(job.pcm), dtype="<i2"))
     said = " ".join(map(str, numbers)) if text is None else text
     return job.answered(text=said, language="en", now_s=now_s, tokens=tuple(numbers))
+
+
+def timed_answer(job: DecodeJob, now_s: float = 0.0) -> DecodeResult:
+    """The same with times, where they are wanted; a number whose frame is not whole is heard as another."""
+    samples = np.frombuffer(bytes(job.pcm), dtype="<i2")
+    first = -job.start % FRAME_SAMPLES
+    said = [
+        Word(f" {number}", job.start + at, job.start + at + FRAME_SAMPLES)
+        for at in range(first, len(samples), FRAME_SAMPLES)
+        for number in read_numbers(samples[at : at + FRAME_SAMPLES])
+    ]
+    text = "".join(word.text for word in said).strip()
+    times = (dataclasses.replace(said[0], text=said[0].text.strip()), *said[1:]) if said else ()
+    return job.answered(text=text, language="en", now_s=now_s, words=times if job.word_times else ())
 
 
 def as_bytes(samples: NDArray[np.int16]) -> bytes:

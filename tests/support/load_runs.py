@@ -16,6 +16,7 @@ GOOD_RUN = RunResult(
     settled=None,
     partial=None,
     partial_is_by_word=False,
+    hangover=None,
     hops={},
     flicker=None,
     wer=None,

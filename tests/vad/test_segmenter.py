@@ -55,6 +55,26 @@ def test_a_pause_closes_the_segment_after_the_post_roll() -> None:
     assert events[-1] == SegmentClosed(0, 14, 36, 29, CloseReason.PAUSE, utterance_end=True)
 
 
+def test_how_a_segment_closes_is_known_when_its_post_roll_is_complete() -> None:
+    segmenter = Segmenter()
+    assert segmenter.if_paused() is None
+    drive(SPEECH * 10 + QUIET * 5, segmenter)
+    assert segmenter.if_paused() is None
+    drive(QUIET, segmenter)
+    foretold = SegmentClosed(0, 0, 16, 9, CloseReason.PAUSE, utterance_end=True)
+    assert segmenter.if_paused() == foretold
+    assert drive(QUIET * 9, segmenter) == [foretold]
+    assert segmenter.if_paused() is None
+
+
+def test_without_a_post_roll_it_is_known_a_frame_after_speech() -> None:
+    segmenter = Segmenter(SegmenterConfig(post_roll_ms=0))
+    drive(SPEECH * 10, segmenter)
+    assert segmenter.if_paused() is None
+    drive(QUIET, segmenter)
+    assert segmenter.if_paused() == SegmentClosed(0, 0, 10, 9, CloseReason.PAUSE, utterance_end=True)
+
+
 def test_a_pause_one_frame_too_short_does_not() -> None:
     assert closed(drive(SPEECH * 10 + QUIET * 14 + SPEECH + QUIET * 14)) == []
 

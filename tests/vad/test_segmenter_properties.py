@@ -120,6 +120,20 @@ def test_segments_are_numbered_from_zero_ordered_and_do_not_overlap(session: Ses
 
 @check
 @given(sessions())
+def test_a_segment_closes_as_foretold_unless_speech_goes_on(session: Session) -> None:
+    segmenter = Segmenter(session.config, chooser(session.cut_share))
+    foretold: SegmentClosed | None = None
+    for probability in session.probabilities:
+        for event in segmenter.push(probability):
+            # A segment of the full length may close at a frame of murmur, too.
+            if isinstance(event, SegmentClosed) and probability < session.config.exit_threshold:
+                is_cut = event.reason is CloseReason.LENGTH
+                assert is_cut or foretold in (None, event)
+        foretold = segmenter.if_paused()
+
+
+@check
+@given(sessions())
 def test_no_segment_is_longer_than_the_limit(session: Session) -> None:
     limit = math.floor(session.config.segment_s_max * 1000 / 32)
     assert all(segment.end_frame - segment.start_frame <= limit for segment in drive(session).closed)

@@ -12,7 +12,7 @@ from stream_server.core.jobs import (
     GuardRule,
     Word,
 )
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.messages import BeamSearch, SessionId, Task
 
 JOB = DecodeJob(
     session=SessionId("s"),
@@ -88,3 +88,48 @@ def test_what_a_model_cannot_read_is_named(changes: dict[str, object], problem: 
     job = dataclasses.replace(JOB, **changes)  # type: ignore[arg-type]  of any field
     found = job.problem({"de", "en"})
     assert found is None if problem is None else problem in str(found)
+
+
+EARLY = dataclasses.replace(JOB, final=False, early=True, revision=3, draft=(), hops=Hops(1.0, 1.0, 1.5))
+
+
+def test_an_early_job_foretells_the_final_of_its_window_whenever_that_is_asked_for() -> None:
+    assert EARLY.foretells(JOB)
+    assert not JOB.foretells(JOB), "it is no early job"
+    assert not dataclasses.replace(EARLY, early=False).foretells(JOB), "partials are not read as finals are"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"session": SessionId("t")},
+        {"segment": 4},
+        {"start": 511},
+        {"pcm": bytes(2 * 101)},
+        {"language": None},
+        {"task": Task.TRANSCRIBE},
+        {"tier": "files"},
+        {"prompt": "other"},
+        {"word_times": True},
+        {"generation": 1},
+        {"beam": BeamSearch(2)},
+        {"n_segments": 2},
+        {"final": False},
+    ],
+)
+def test_a_final_that_is_read_in_any_other_way_is_not_foretold(changes: dict[str, object]) -> None:
+    assert not EARLY.foretells(dataclasses.replace(JOB, **changes))  # type: ignore[arg-type]  of any field
+
+
+def test_a_final_that_adopts_an_early_text_was_asked_for_when_it_was_and_decoded_when_that_was() -> None:
+    read = EARLY.answered(text="hello", language="de", now_s=1.75, tokens=(7,))
+    late = dataclasses.replace(JOB, hops=Hops(received_s=1.0, heard_s=2.0, submitted_s=2.5))
+    final = late.adopt(read)
+    assert (final.final, final.early, final.revision, final.text, final.tokens) == (
+        True,
+        True,
+        2,
+        "hello",
+        (7,),
+    )
+    assert final.hops == Hops(1.0, 2.0, 2.5, 0.0, 0.0, 1.75)

@@ -43,6 +43,10 @@ def final(session: str, segment: int = 0) -> DecodeJob:
     return job(session, segment, final=True)
 
 
+def early(session: str, segment: int = 0) -> DecodeJob:
+    return replace(job(session, segment), early=True)
+
+
 def look(session: str, segment: int = 1) -> DecodeJob:
     """A second look at two segments."""
     return replace(final(session, segment), n_segments=2)
@@ -69,6 +73,18 @@ def test_nothing_waiting_gives_no_batch() -> None:
 def test_a_batch_holds_finals_while_any_wait_and_partials_otherwise() -> None:
     a, b, c = job("a"), final("b"), job("c")
     assert batches(queue(a, b, c)) == [[b], [a, c]]
+
+
+def test_an_early_final_goes_behind_finals_and_before_partials_and_with_neither() -> None:
+    a, b, c, d = job("a"), early("b"), early("c"), final("d")
+    assert batches(queue(a, b, c, d)) == [[d], [b, c], [a]]
+
+
+def test_an_early_final_takes_the_place_of_a_partial_and_leaves_it_to_a_newer_one_or_to_its_final() -> None:
+    partial = job("a", revision=2)
+    assert batches(queue(job("a"), early("a"))) == [[early("a")]]
+    assert batches(queue(early("a"), partial)) == [[partial]]
+    assert batches(queue(early("a"), final("a"))) == [[final("a")]]
 
 
 def test_a_batch_is_not_longer_than_its_limit() -> None:

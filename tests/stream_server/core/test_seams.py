@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import pytest
-from driver import FACTS, SETTINGS, START, World, check_complete, numbers_in
+from driver import FACTS, SETTINGS, START, World, check_complete, numbers_in, timed_answer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +15,7 @@ from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import Final, Finish, Partial, SessionId, Task, Tier, Word
 from stream_server.core.seams import NEAR_SAMPLES, Joins, split
 from stream_server.core.settings import SessionSettings, Tiers
-from stream_server.engine.fake import numbered_speech, read_numbers, silence
+from stream_server.engine.fake import numbered_speech, silence
 from vad.audio import FRAME_SAMPLES
 
 RATE = 16_000
@@ -230,7 +229,9 @@ def test_a_partial_behind_a_cut_waits_for_the_seam() -> None:
     joins.begin_utterance(is_joined=True)
     assert joins.partial_start(0, finals) == 0
     first = PendingFinal(0, 0, 4 * RATE, False)
-    assert joins.close(first, is_cut=True, next_start=3 * RATE)
+    assert joins.needs_times(is_cut=True)
+    joins.close(first, is_cut=True, next_start=3 * RATE)
+    assert joins.needs_times(is_cut=False)
     finals.append(first)
     assert joins.partial_start(3 * RATE, finals) is None
     finals.resolve(reading(0, 4 * RATE, ()))
@@ -253,25 +254,11 @@ CONTEXT = dataclasses.replace(
 )
 
 
-def hear(job: DecodeJob) -> DecodeResult:
-    """Numbers with times; one whose frame is not whole is heard as another."""
-    samples = np.frombuffer(bytes(job.pcm), dtype="<i2")
-    first = -job.start % FRAME_SAMPLES
-    said = [
-        Word(f" {number}", job.start + at, job.start + at + FRAME_SAMPLES)
-        for at in range(first, len(samples), FRAME_SAMPLES)
-        for number in read_numbers(samples[at : at + FRAME_SAMPLES])
-    ]
-    text = text_of(said).strip()
-    times = (dataclasses.replace(said[0], text=said[0].text.strip()), *said[1:]) if said else ()
-    return job.answered(text=text, language="en", now_s=0.0, words=times if job.word_times else ())
-
-
 class Timed(World):
     """A session whose engine tells times."""
 
     def decode(self, index: int = 0, text: str | None = None) -> list[object]:  # type: ignore[override]
-        return [*self.take(self.session.receive_result(hear(self.jobs.pop(index)), self.now_s))]
+        return [*self.take(self.session.receive_result(timed_answer(self.jobs.pop(index)), self.now_s))]
 
 
 @settings(deadline=None, max_examples=25)

@@ -561,6 +561,46 @@ def test_every_final_of_who_stays_comes_once_with_its_text_or_is_reported(data: 
 # ---------------------------------------------------------------- what waits
 
 
+# ---------------------------------------------------------------- 8: early jobs that become finals
+
+
+def early(session: str, segment: int = 0) -> DecodeJob:
+    return replace(job(session, segment), final=False, early=True)
+
+
+def test_a_final_that_a_job_under_way_foretells_is_not_decoded_again() -> None:
+    world = ready().submit(early("a"), job("a")).answer(text="one")
+    assert world.batches == [[early("a")]]
+    assert [(one.final, one.text) for one in world.results] == [(True, "one")]
+
+
+def test_a_final_that_the_job_under_way_does_not_foretell_is_queued() -> None:
+    longer = replace(job("a"), pcm=numbered_speech([0, 1]).tobytes())
+    world = ready().submit(early("a"), longer).answer().answer()
+    assert world.batches == [[early("a")], [longer]]
+    assert [one.final for one in world.results] == [False, True]
+
+
+def test_a_final_that_an_early_job_became_is_decoded_as_one_when_the_worker_dies() -> None:
+    world = ready().submit(early("a"), job("a")).restart().answer()
+    assert world.batches == [[early("a")], [job("a")]]
+    assert [one.final for one in world.results] == [True]
+
+
+def test_an_early_job_that_kills_is_reported_as_its_final_and_not_before() -> None:
+    world = ready().submit(early("a")).restart().restart()
+    assert world.undecodable == []
+    world.submit(job("a"))
+    assert world.undecodable == [job("a")]
+
+
+def test_a_final_that_an_early_job_became_waits_since_it_was_asked_for() -> None:
+    world = ready().submit(early("a"))
+    world.now_s += 3.0
+    world.submit(replace(job("a"), hops=Hops(submitted_s=world.now_s)))
+    assert world.supervisor.longest_wait_s([Tier.LIVE], world.now_s + 1.0) == 1.0
+
+
 def test_a_final_waits_until_it_has_its_text_and_other_tiers_do_not_count() -> None:
     world = ready()
     first, second = (replace(job("a", i), hops=Hops(submitted_s=world.now_s + i)) for i in range(2))

@@ -30,3 +30,18 @@ def test_rules_of_the_guard_and_the_engines_time_are_counted_by_kind() -> None:
     assert "stt_look_decode_seconds_count 1.0" in text
     assert "stt_final_decode_seconds_count 2.0" in text
     assert "kept" not in text
+
+
+def test_early_jobs_are_counted_apart_and_what_they_became_as_finals_that_did_not_wait() -> None:
+    metrics = Metrics()
+    job = models.decode_job(b"\0\0", final=False)
+    early = replace(job, early=True, hops=Hops(submitted_s=1.0, batched_s=1.5, started_s=2.0))
+    read = early.answered(text="said", language="en", now_s=2.5)
+    final = replace(job, final=True, hops=Hops(submitted_s=3.0))
+    tell(Results([read, final.adopt(read)]), metrics)
+    text = metrics.exposition().decode()
+    assert 'stt_engine_busy_seconds_total{kind="early"} 0.5' in text
+    assert "stt_partial_decode_seconds_sum 1.5" in text
+    assert "stt_final_decode_seconds_sum 0.0" in text
+    assert "stt_final_decode_seconds_count 1.0" in text
+    assert "stt_queue_wait_seconds_sum 0.5" in text

@@ -29,6 +29,7 @@ def run(sessions: int, p99_s: float | None) -> RunResult:
         settled=None,
         partial=None,
         partial_is_by_word=False,
+        hangover=None,
         hops={},
         flicker=None,
         wer=None,

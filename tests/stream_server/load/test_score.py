@@ -1,5 +1,8 @@
+from msgspec.structs import replace
+
 from stream_server.client import FinalEvent, FinishedEvent, PartialEvent
 from stream_server.client.latency import Utterance
+from stream_server.dialects.schema import TraceObject
 from stream_server.evaluation.heard import Heard
 from stream_server.evaluation.word_latency import SpokenWord
 from stream_server.load.messages import ClientResult
@@ -55,6 +58,14 @@ def test_a_whole_stream_gives_latencies_text_and_flicker() -> None:
     assert (found.words_changed, found.words_final) == (1, 4)
     assert (found.reference, found.hypothesis) == ("One two. Three four.", "One two. Three floor.")
     assert (found.utterances, found.uncaptioned, found.lost, found.doubled) == (2, 0, 0, 0)
+
+
+def test_what_the_hops_leave_of_the_latency_is_the_hangover() -> None:
+    trace = TraceObject(pause=0.4, vad=0.02, queue=0.05, batch=0.01, decode=0.05, send=0.02)
+    told = replace(GOOD[0], trace=trace)
+    found = score(heard(told, GOOD[1]))
+    assert rounded(found.final_latencies_s) == [0.7, 0.7]
+    assert rounded(found.hangovers_s) == [0.15], "of the final that tells its hops"
 
 
 def test_only_what_ends_while_all_are_live_counts_for_latency_and_all_for_text() -> None:
