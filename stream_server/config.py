@@ -294,6 +294,7 @@ class SegmentsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exit_threshold: float | None = None
     pause_ms: float | None = None
     pause_ms_min: float | None = None
+    fade_ms: float | None = None
     pre_roll_ms: float | None = None
     post_roll_ms: float | None = None
     segment_s_min: float | None = None

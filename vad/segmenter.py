@@ -9,9 +9,11 @@ threshold (0.5) or, in an open segment, the exit threshold (0.35).
 1. Opening. In quiet, a frame at or above the enter threshold starts an utterance and opens a segment. The
    segment starts up to the pre-roll (192 ms) earlier, but never inside the segment before it.
 2. Pausing. When the silence since the last speech frame reaches the current pause (480 ms, shrinking to 320
-   ms as the utterance grows from 2 to 5 s), the segment closes with PAUSE. It ends the post-roll (192 ms)
+   ms as the utterance grows from 2 to 5 s), the segment closes with PAUSE. It ends the post-roll (128 ms)
    after the last speech frame; the rest of the silence belongs to no segment, unless as pre-roll of the next.
-   Such a segment may be shorter than 2 s.
+   Such a segment may be shorter than 2 s. Frames below the sure threshold (0.2 above the enter threshold)
+   that the speech ends with count as silence, too, as many as the fade has room for (96 ms); but
+   the silence behind them is never less than the post-roll, or the pause where that is shorter.
 3. Length. When a segment that did not close by rule 2 is 5 s long, it is cut at the best place of its last
    second, see ``vad.cut``, never before it is 2 s long. What follows the cut opens the next segment of the
    same utterance, without a gap; it begins the overlap (none) before the cut. The first part closes with
@@ -36,6 +38,9 @@ from vad.config import SegmenterConfig
 from vad.cut import ChooseCut, choose_cut
 from vad.events import CloseReason, Event, SegmentClosed, SegmentGrew, SpeechStarted
 
+_SURE_ABOVE_ENTER: Final = 0.2
+"""So far above the enter threshold a frame is surely speech; below, it may be what the detector hears behind
+it."""
 _CUT_SEARCH_MS: Final = 1000
 """How far back from the limit a cut is looked for: the last second holds two or three word borders."""
 
@@ -49,6 +54,8 @@ class _OpenSegment:
     """By the exit threshold."""
     last_clear_frame: int
     """By the enter threshold."""
+    last_sure_frame: int
+    """By the sure threshold; before the first of them, the frame that opened the utterance."""
 
 
 class Segmenter:
@@ -64,6 +71,7 @@ class Segmenter:
     __slots__ = (
         "_choose_cut",
         "_config",
+        "_fade",
         "_frames_max",
         "_is_finished",
         "_n_frames",
@@ -74,6 +82,7 @@ class Segmenter:
         "_post_roll",
         "_pre_roll",
         "_recent",
+        "_sure_threshold",
         "_used_until",
     )
 
@@ -82,6 +91,8 @@ class Segmenter:
         self._config = config = config or SegmenterConfig()
         self._pre_roll = frames_within_ms(config.pre_roll_ms)
         self._post_roll = frames_within_ms(config.post_roll_ms)
+        self._fade = frames_within_ms(config.fade_ms)
+        self._sure_threshold = min(1.0, config.enter_threshold + _SURE_ABOVE_ENTER)
         self._overlap = frames_within_ms(config.overlap_ms)
         self._pause_by_age = config.pause_frames_by_age()
         self._frames_max = frames_within_ms(1000 * config.segment_s_max)
@@ -147,7 +158,7 @@ class Segmenter:
             return self._continue(self._open, frame, probability, is_clear)
         if not is_clear:
             return []
-        self._open = _OpenSegment(start_frame_if_opened, start_frame_if_opened, frame, frame)
+        self._open = _OpenSegment(start_frame_if_opened, start_frame_if_opened, frame, frame, frame)
         return [SpeechStarted(frame), self._grew(self._open)]
 
     def flush(self) -> list[Event]:
@@ -178,15 +189,23 @@ class Segmenter:
             segment.last_clear_frame = frame
         if probability >= self._config.exit_threshold:
             segment.last_speech_frame = frame
+        if probability >= self._sure_threshold:
+            segment.last_sure_frame = frame
         age = self._n_frames - segment.start_frame
         utterance_age = min(self._n_frames - segment.utterance_start_frame, self._frames_max)
-        if frame - segment.last_speech_frame >= self._pause_by_age[utterance_age]:
+        if frame - segment.last_speech_frame >= self._silence_needed(segment, utterance_age):
             return [self._end_utterance(segment, CloseReason.PAUSE)]
         if age == self._frames_max:
             return self._cut(segment)
         if frame > segment.last_speech_frame + self._post_roll:
             return []  # Silence past the post-roll: the segment would not end later for it.
         return [self._grew(segment)]
+
+    def _silence_needed(self, segment: _OpenSegment, utterance_age: int) -> int:
+        """Frames behind the last speech frame that end the utterance."""
+        pause = self._pause_by_age[utterance_age]
+        faded = min(self._fade, segment.last_speech_frame - segment.last_sure_frame)
+        return max(pause - faded, min(pause, self._post_roll))
 
     def _cut(self, segment: _OpenSegment) -> list[Event]:
         """Apply rules 3 and 4 to a segment that has reached its limit."""
@@ -204,6 +223,7 @@ class Segmenter:
             segment.utterance_start_frame,
             segment.last_speech_frame,
             segment.last_clear_frame,
+            segment.last_sure_frame,
         )
         return [closed, self._grew(self._open)]
 

@@ -17,6 +17,7 @@ from vad.config import SegmenterConfig
         ({"pause_ms": 10}, "pause_ms must be between 64 and 5000, not 10"),
         ({"pause_ms_min": 481}, "pause_ms_min must be between 64 and 480, not 481"),
         ({"pre_roll_ms": 501}, "pre_roll_ms must be between 0 and 500, not 501"),
+        ({"fade_ms": 501}, "fade_ms must be between 0 and 500, not 501"),
         ({"post_roll_ms": -1}, "post_roll_ms must be between 0 and 1000, not -1"),
         ({"segment_s_min": 0.9}, "segment_s_min must be between 1 and 29, not 0.9"),
         ({"segment_s_max": 2.5}, "segment_s_max must be between 3 and 30, not 2.5"),

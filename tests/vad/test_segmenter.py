@@ -9,14 +9,15 @@ from vad.config import SegmenterConfig
 from vad.events import CloseReason, Event, SegmentClosed, SegmentGrew, SpeechStarted
 from vad.segmenter import Segmenter
 
-# 32 ms each. With the default settings: pre-roll and post-roll 6 frames, pause 15, limit 156.
+# 32 ms each. With these settings: pre-roll and post-roll 6 frames, pause 15, limit 156, no fade.
+RULES = SegmenterConfig(post_roll_ms=192, fade_ms=0)
 QUIET = [0.02]
 SPEECH = [0.9]
 MURMUR = [0.4]  # Between the thresholds.
 
 
 def drive(probabilities: list[float], segmenter: Segmenter | None = None) -> list[Event]:
-    segmenter = segmenter or Segmenter()
+    segmenter = segmenter or Segmenter(RULES)
     return [event for probability in probabilities for event in segmenter.push(probability)]
 
 
@@ -56,7 +57,7 @@ def test_a_pause_closes_the_segment_after_the_post_roll() -> None:
 
 
 def test_how_a_segment_closes_is_known_when_its_post_roll_is_complete() -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     assert segmenter.if_paused() is None
     drive(SPEECH * 10 + QUIET * 5, segmenter)
     assert segmenter.if_paused() is None
@@ -82,6 +83,41 @@ def test_a_pause_one_frame_too_short_does_not() -> None:
 def test_murmur_keeps_an_open_segment_going() -> None:
     events = closed(drive(SPEECH * 5 + MURMUR * 30 + QUIET * 15))
     assert events == [SegmentClosed(0, 0, 41, 34, CloseReason.PAUSE, utterance_end=True)]
+
+
+FADES = SegmenterConfig(fade_ms=96, post_roll_ms=128)
+"""Three frames and four."""
+
+
+@pytest.mark.parametrize(
+    ("n_murmur", "n_silent"),
+    [
+        pytest.param(0, 15, id="speech that ends at once"),
+        pytest.param(1, 14, id="a frame that may be what the detector hears behind speech"),
+        pytest.param(3, 12, id="as many as the fade has room for"),
+        pytest.param(4, 12, id="one more"),
+        pytest.param(30, 12, id="murmur"),
+    ],
+)
+def test_what_the_detector_may_hear_behind_speech_counts_to_the_pause(n_murmur: int, n_silent: int) -> None:
+    spoken = SPEECH * 10 + [0.69] * n_murmur
+    assert closed(drive(spoken + QUIET * (n_silent - 1), Segmenter(FADES))) == []
+    [segment] = closed(drive(spoken + QUIET * n_silent, Segmenter(FADES)))
+    assert (segment.last_speech_frame, segment.end_frame) == (9 + n_murmur, 14 + n_murmur)
+
+
+def test_after_a_frame_that_is_surely_speech_the_pause_counts_anew() -> None:
+    spoken = SPEECH * 10 + MURMUR * 3 + [0.7]
+    assert closed(drive(spoken + QUIET * 14, Segmenter(FADES))) == []
+    assert len(closed(drive(spoken + QUIET * 15, Segmenter(FADES)))) == 1
+
+
+@pytest.mark.parametrize(("pause_ms", "n_silent"), [(64, 2), (128, 4), (160, 4), (224, 4), (256, 5)])
+def test_the_fade_makes_no_pause_shorter_than_the_post_roll(pause_ms: float, n_silent: int) -> None:
+    config = SegmenterConfig(fade_ms=96, post_roll_ms=128, pause_ms=pause_ms, pause_ms_min=pause_ms)
+    spoken = SPEECH * 10 + MURMUR * 9
+    assert closed(drive(spoken + QUIET * (n_silent - 1), Segmenter(config))) == []
+    assert len(closed(drive(spoken + QUIET * n_silent, Segmenter(config)))) == 1
 
 
 def test_a_post_roll_longer_than_the_pause_ends_at_the_frames_pushed() -> None:
@@ -144,7 +180,7 @@ def test_silence_already_heard_at_a_cut_counts_towards_the_pause() -> None:
 
 
 def test_a_silent_remainder_ends_the_utterance_instead_of_opening_a_segment() -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     events = drive(SPEECH * 150 + QUIET * 6, segmenter)
     assert closed(events) == [SegmentClosed(0, 0, 156, 149, CloseReason.PAUSE, utterance_end=True)]
     assert not segmenter.is_open
@@ -162,7 +198,7 @@ def test_the_owner_may_choose_the_place_of_a_cut() -> None:
         offered.append((len(probabilities), first_frame))
         return 3
 
-    events = closed(drive(SPEECH * 156, Segmenter(choose_cut=choose_third)))
+    events = closed(drive(SPEECH * 156, Segmenter(RULES, choose_cut=choose_third)))
     assert offered == [(31, 125)]
     assert events == [SegmentClosed(0, 0, 128, 127, CloseReason.LENGTH, utterance_end=False)]
 
@@ -170,7 +206,7 @@ def test_the_owner_may_choose_the_place_of_a_cut() -> None:
 @pytest.mark.parametrize("index", [-1, 31])
 def test_a_place_that_was_not_offered_is_refused(index: int) -> None:
     with pytest.raises(ValueError, match=f"from 0 to 30, not {index}"):
-        drive(SPEECH * 156, Segmenter(choose_cut=lambda probabilities, first_frame: index))
+        drive(SPEECH * 156, Segmenter(RULES, choose_cut=lambda probabilities, first_frame: index))
 
 
 def test_a_cut_is_never_before_the_shortest_length() -> None:
@@ -181,7 +217,7 @@ def test_a_cut_is_never_before_the_shortest_length() -> None:
 
 @pytest.mark.parametrize(("method", "reason"), [("flush", CloseReason.FLUSH), ("finish", CloseReason.END)])
 def test_flush_and_finish_close_the_open_segment_at_once(method: str, reason: CloseReason) -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     drive(SPEECH * 5 + QUIET * 2, segmenter)
     assert getattr(segmenter, method)() == [SegmentClosed(0, 0, 7, 4, reason, utterance_end=True)]
     assert not segmenter.is_open
@@ -189,20 +225,20 @@ def test_flush_and_finish_close_the_open_segment_at_once(method: str, reason: Cl
 
 @pytest.mark.parametrize("method", ["flush", "finish"])
 def test_flush_and_finish_report_nothing_in_quiet(method: str) -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     drive(QUIET * 5, segmenter)
     assert getattr(segmenter, method)() == []
 
 
 def test_speech_after_a_flush_is_a_new_utterance() -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     drive(SPEECH * 5, segmenter)
     segmenter.flush()
     assert drive(SPEECH, segmenter) == [SpeechStarted(5), SegmentGrew(1, 5, 6)]
 
 
 def test_nothing_may_follow_finish() -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     segmenter.finish()
     for call in (lambda: segmenter.push(0.0), segmenter.flush, segmenter.finish):
         with pytest.raises(RuntimeError, match="finished"):
@@ -211,14 +247,14 @@ def test_nothing_may_follow_finish() -> None:
 
 @pytest.mark.parametrize("probability", [-0.01, 1.01, math.nan, math.inf])
 def test_what_is_no_probability_is_refused_and_not_counted(probability: float) -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     with pytest.raises(ValueError, match="between 0 and 1"):
         segmenter.push(probability)
     assert segmenter.n_frames == 0
 
 
 def test_audio_older_than_the_pre_roll_may_be_discarded_in_quiet() -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     drive(QUIET * 3, segmenter)
     assert segmenter.keep_from_frame == 0
     drive(QUIET * 97, segmenter)
@@ -226,7 +262,7 @@ def test_audio_older_than_the_pre_roll_may_be_discarded_in_quiet() -> None:
 
 
 def test_the_audio_of_an_open_segment_is_kept_from_its_start() -> None:
-    segmenter = Segmenter()
+    segmenter = Segmenter(RULES)
     drive(QUIET * 100 + SPEECH * 50, segmenter)
     assert segmenter.keep_from_frame == 94
 

@@ -55,6 +55,7 @@ def configs(draw: st.DrawFn) -> SegmenterConfig:
         pause_ms_min=draw(st.sampled_from([64, pause_ms])),
         pre_roll_ms=draw(st.sampled_from([0, 50, 192, 500])),
         post_roll_ms=draw(st.sampled_from([0, 192, 1_000])),
+        fade_ms=draw(st.sampled_from([0, 96, 500])),
         segment_s_min=segment_s_min,
         segment_s_max=segment_s_min + draw(st.sampled_from([1.0, 1.3, 3.0])),
     )
@@ -245,6 +246,15 @@ def test_the_future_changes_nothing_already_reported(session: Session, n_frames:
     assert drive(session).steps[: len(steps)] == steps
 
 
+def _is_long_enough(
+    config: SegmenterConfig, pause: int, frame: int, last_speech: int, last_sure: int
+) -> bool:
+    """Whether nothing was surely heard for the pause, but for the fade, and nothing at all for a while."""
+    counted_from = max(last_sure, last_speech - math.floor(config.fade_ms / 32))
+    least = min(pause, math.floor(config.post_roll_ms / 32))
+    return frame - counted_from >= pause and frame - last_speech >= least
+
+
 @check
 @given(sessions())
 def test_an_utterance_ends_by_the_silence_that_its_age_asks_for_neither_before_nor_after(
@@ -252,22 +262,25 @@ def test_an_utterance_ends_by_the_silence_that_its_age_asks_for_neither_before_n
 ) -> None:
     config, pauses = session.config, session.config.pause_frames_by_age()
     segmenter = Segmenter(config, chooser(session.cut_share))
-    utterance_start = segment_start = last_speech = 0
+    utterance_start = segment_start = last_speech = last_sure = 0
     for frame, probability in enumerate(session.probabilities):
         was_open = segmenter.is_open
         events = segmenter.push(probability)
         if not was_open and segmenter.is_open:
             [grew] = [event for event in events if isinstance(event, SegmentGrew)]
             utterance_start = segment_start = grew.start_frame
+            last_sure = frame
         if probability >= (config.exit_threshold if was_open else config.enter_threshold):
             last_speech = frame
+        if probability >= min(1.0, config.enter_threshold + 0.2):
+            last_sure = frame
         age = min(frame + 1 - utterance_start, len(pauses) - 1)
         if segmenter.is_open:
-            assert frame - last_speech < pauses[age]
+            assert not _is_long_enough(config, pauses[age], frame, last_speech, last_sure)
         for event in events:
             is_at_limit = frame + 1 - segment_start == len(pauses) - 1
             if isinstance(event, SegmentClosed) and event.utterance_end and not is_at_limit:
-                assert frame - last_speech >= pauses[age]
+                assert _is_long_enough(config, pauses[age], frame, last_speech, last_sure)
             segment_start = event.start_frame if isinstance(event, SegmentGrew) else segment_start
         if frame in session.flushed_after:
             segmenter.flush()
