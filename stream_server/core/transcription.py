@@ -26,12 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_server.core.actions import Abandon, Submit
-from stream_server.core.audio_window import AudioWindow
 from stream_server.core.context import Context
 from stream_server.core.early import EarlyFinal
 from stream_server.core.endpointing import segmenter_config
 from stream_server.core.finals import FinalQueue, Mark, PendingFinal
-from stream_server.core.hops import FrameTimes, Hops
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Final,
@@ -48,15 +46,15 @@ from stream_server.core.messages import (
 )
 from stream_server.core.partials import Partials
 from stream_server.core.seams import Joins
-from stream_server.core.second_look import SecondLooks, Span
+from stream_server.core.second_look import SecondLooks
 from stream_server.core.settings import SessionSettings
 from stream_server.core.stitched import Stitched
+from stream_server.core.windows import Windows
 from stream_server.errors import UnreadableJob
 from vad.audio import FRAME_SAMPLES
 from vad.events import CloseReason, SegmentClosed, SegmentGrew
 from vad.events import Event as SegmentEvent
 from vad.events import SpeechStarted as SpeechOnset
-from vad.framing import Framer
 from vad.segmenter import Segmenter
 
 EARLY_BEHIND_FRAMES = 8
@@ -77,14 +75,10 @@ class Transcription:
     """
 
     def __init__(self, session: SessionId, start: Start, settings: SessionSettings, now_s: float) -> None:
-        self._session = session
         self._start = start
         self._settings = settings
-        self._framer = Framer()
+        self._windows = Windows(session, start, settings, now_s)
         self._segmenter = Segmenter(segmenter_config(settings.segmenter, start.endpointing))
-        self._audio = AudioWindow()
-        self._frame_times = FrameTimes()
-        self._heard_s = now_s
         self._n_scored = 0
         self._marks: deque[tuple[int, Flush | Finish, float]] = deque()
         """Frame, mark, and when it came."""
@@ -93,7 +87,6 @@ class Transcription:
         self._joins = Joins()
         wants_context = settings.context if start.context is None else start.context
         self._context = Context() if wants_context and settings.tiers.model_of(start).reads_prompts else None
-        self._tier = settings.tiers.asked(start)
         self._looks = SecondLooks() if start.revise else None
         self._stitched = Stitched() if start.transcript else None
         self._partials = Partials(start, settings)
@@ -104,7 +97,7 @@ class Transcription:
     @property
     def n_samples(self) -> int:
         """Samples received so far."""
-        return self._audio.end
+        return self._windows.audio.end
 
     @property
     def n_marks(self) -> int:
@@ -117,7 +110,7 @@ class Transcription:
         decoded = self._finals.start
         if decoded is None:
             decoded = self._n_scored * FRAME_SAMPLES
-        return max(0, self._audio.end - decoded)
+        return max(0, self.n_samples - decoded)
 
     @property
     def is_done(self) -> bool:
@@ -134,8 +127,7 @@ class Transcription:
 
     def append(self, samples: NDArray[np.int16], now_s: float) -> NDArray[np.int16]:
         """Take the stream's next samples, int16 (n,); returns the frames to score, int16 (k, 512)."""
-        self._audio.append(samples)
-        return self._timed(self._framer.push(samples), now_s)
+        return self._windows.append(samples, now_s)
 
     def flush(self, now_s: float) -> list[Step]:
         """Close what is open at the last whole frame, and answer when its final has left."""
@@ -143,7 +135,7 @@ class Transcription:
 
     def end_audio(self, now_s: float) -> NDArray[np.int16]:
         """No more samples come; returns the last frame to score, padded. ``finish`` follows."""
-        return self._timed(self._framer.finish(), now_s)
+        return self._windows.end_audio(now_s)
 
     def finish(self, now_s: float) -> list[Step]:
         """Close what is open when all scores are in; no more partials."""
@@ -153,17 +145,16 @@ class Transcription:
     def push_scores(self, probabilities: Sequence[float], now_s: float) -> list[Step]:
         """Take the speech probabilities of the next frames, in the order they were given out."""
         n_scores = self._n_scored + len(probabilities)
-        assert n_scores <= self._framer.n_frames, "more scores than frames given out"
+        assert n_scores <= self._windows.n_frames, "more scores than frames given out"
         steps: list[Step] = []
         for probability in probabilities:
-            self._heard_s = self._frame_times.at(self._n_scored)
+            self._windows.hear(self._n_scored)
             self._n_scored += 1
             steps += self._follow(self._segmenter.push(probability), now_s)
             steps += self._pass_marks(now_s)
         steps += self._ask_early(now_s)
-        keep_from = self._segmenter.keep_from_frame
-        self._audio.forget_before(min(keep_from * FRAME_SAMPLES, self._look_from))
-        self._frame_times.forget_before(keep_from)
+        look_from = None if self._looks is None else self._looks.keep_from
+        self._windows.forget_before(self._segmenter.keep_from_frame, look_from)
         return steps
 
     def take(self, result: DecodeResult, now_s: float) -> list[Step]:
@@ -195,19 +186,15 @@ class Transcription:
 
     # ------------------------------------------------------------ segments
 
-    def _timed(self, frames: NDArray[np.int16], now_s: float) -> NDArray[np.int16]:
-        self._frame_times.append(len(frames), now_s)
-        return frames
-
     def _mark(self, mark: Flush | Finish, now_s: float) -> list[Step]:
-        self._marks.append((self._framer.n_frames, mark, now_s))
+        self._marks.append((self._windows.n_frames, mark, now_s))
         return self._pass_marks(now_s)
 
     def _pass_marks(self, now_s: float) -> list[Step]:
         """Act on the flushes and the finish that the scores have reached."""
         steps: list[Step] = []
         while self._marks and self._marks[0][0] <= self._n_scored:
-            _, mark, self._heard_s = self._marks.popleft()
+            _, mark, self._windows.heard_s = self._marks.popleft()
             if isinstance(mark, Flush):
                 steps += self._follow(self._segmenter.flush(), now_s)
                 self._finals.mark(self.n_segments)
@@ -232,26 +219,26 @@ class Transcription:
         return steps
 
     def _begin_utterance(self) -> None:
-        tiers = self._settings.tiers
-        self._tier = tiers.choose(self._start)
+        can_time_words = self._windows.choose_model()
         # Times of a translation's words say nothing of their order in it.
-        can_join = tiers.facts[self._tier].can_time_words and self._start.task is Task.TRANSCRIBE
+        can_join = can_time_words and self._start.task is Task.TRANSCRIBE
         self._joins.begin_utterance(is_joined=can_join and self._settings.segmenter.overlap_ms > 0)
 
     def _ask_partial(self, event: SegmentGrew, now_s: float) -> list[Step]:
         if self._is_ending or not self._partials.are_due(event.start_frame, event.end_frame):
             return []
-        start, end = self._bounds(event.start_frame, event.end_frame)
+        start, end = self._windows.bounds(event.start_frame, event.end_frame)
         start_said = self._joins.partial_start(start, self._finals)
         if start_said is None:
             return []
         self._partials.note_asked(event.end_frame)
-        last_frame = (end - 1) // FRAME_SAMPLES
-        return [Submit(self._job(event.segment, start_said, end, last_frame, now_s, final=False))]
+        revision, draft = self._partials.revision + 1, self._partials.draft
+        job = self._windows.partial(event.segment, start_said, end, now_s, revision=revision, draft=draft)
+        return [Submit(job)]
 
     def _ask_early(self, now_s: float) -> list[Step]:
         """The final, if a pause has begun that is not long enough to be sure of."""
-        n_behind = self._framer.n_frames - self._n_scored
+        n_behind = self._windows.n_frames - self._n_scored
         if not self._settings.early_finals or self._is_ending or n_behind > EARLY_BEHIND_FRAMES:
             return []
         closing = self._segmenter.if_paused()
@@ -294,69 +281,17 @@ class Transcription:
         if self._looks is None:
             return
         for span in self._looks.close(segment):
-            yield from map(Abandon, self._looks.add(self._look_at(span, final)))
-
-    def _look_at(self, span: Span, final: DecodeJob) -> DecodeJob:
-        return replace(
-            final,
-            segment=span.last,
-            revision=0,
-            start=span.start,
-            pcm=self._audio.read(span.start, span.end),
-            draft=(),
-            word_times=self._start.words,
-            n_segments=span.n_segments,
-        )
-
-    @property
-    def _look_from(self) -> int:
-        """The oldest sample that a second look may need."""
-        keep_from = None if self._looks is None else self._looks.keep_from
-        return self._audio.end if keep_from is None else keep_from
-
-    def _bounds(self, start_frame: int, end_frame: int) -> tuple[int, int]:
-        """Frames to samples; the last frame of a stream may be padded beyond what was received."""
-        return start_frame * FRAME_SAMPLES, min(end_frame * FRAME_SAMPLES, self._audio.end)
+            yield from map(Abandon, self._looks.add(self._windows.look(span, final)))
 
     def _final_job(self, event: SegmentClosed, now_s: float) -> DecodeJob:
-        start, end = self._bounds(event.start_frame, event.end_frame)
-        return self._job(
-            event.segment,
+        start, _ = self._windows.bounds(event.start_frame, event.end_frame)
+        return self._windows.final(
+            event,
             self._joins.final_start(start),
-            end,
-            event.last_speech_frame,
             now_s,
-            final=True,
-            word_times=self._joins.needs_times(is_cut=event.reason is CloseReason.LENGTH),
-        )
-
-    def _job(
-        self,
-        segment: int,
-        start: int,
-        end: int,
-        last_frame: int,
-        now_s: float,
-        *,
-        final: bool,
-        word_times: bool = False,
-    ) -> DecodeJob:
-        return DecodeJob(
-            session=self._session,
-            segment=segment,
-            revision=self._partials.revision + (not final),
-            final=final,
-            start=start,
-            pcm=self._audio.read(start, end),
-            language=self._start.language,
-            task=self._start.task,
-            tier=self._tier,
-            hops=Hops(self._frame_times.at(last_frame), self._heard_s, now_s),
+            revision=self._partials.revision,
             draft=self._partials.draft,
-            word_times=word_times or (final and self._start.words),
-            # What a partial says is soon replaced: not worth the time of several rows.
-            beam=self._start.beam if final else None,
-            generation=self._settings.tiers.generation,
+            needs_times=self._joins.needs_times(is_cut=event.reason is CloseReason.LENGTH),
         )
 
     # ------------------------------------------------------------ results
@@ -380,7 +315,7 @@ class Transcription:
                 end=result.end,
                 text=text,
                 stable=stable,
-                model=self._stand_in(result),
+                model=self._windows.stand_in(result),
                 hops=result.hops,
             )
         ]
@@ -404,7 +339,7 @@ class Transcription:
             text=taken.text,
             language=taken.language,
             words=taken.words if self._start.words else None,
-            model=self._stand_in(taken),
+            model=self._windows.stand_in(taken),
         )
         if self._stitched is not None:
             self._stitched.revise(utterance)
@@ -444,11 +379,6 @@ class Transcription:
             language=result.language,
             utterance_end=pending.utterance_end,
             words=result.words if self._start.words else None,
-            model=self._stand_in(result),
+            model=self._windows.stand_in(result),
             hops=result.hops,
         )
-
-    def _stand_in(self, result: DecodeResult) -> str | None:
-        """The name of the model if it is not the one that the client was told of."""
-        tiers = self._settings.tiers
-        return None if result.tier is tiers.asked(self._start) else tiers.facts[result.tier].name

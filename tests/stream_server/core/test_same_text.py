@@ -112,7 +112,7 @@ class Listener:
                 case _:
                     continue
         if self.session._transcription is not None:
-            audio = self.session._transcription._audio
+            audio = self.session._transcription._windows.audio
             self.held_s_max = max(self.held_s_max, (audio.end - audio.start) / SAMPLE_RATE_HZ)
 
 

@@ -148,7 +148,7 @@ def test_only_the_audio_of_an_open_utterance_is_kept() -> None:
         world.send(numbered_speech(range(first, first + 100)))
         world.score()
         decode_finals(world)
-        window = world.session._streaming._audio
+        window = world.session._streaming._windows.audio
         assert window.end - window.start <= 35.1 * 16_000
     world.send(silence(40))
     world.score()

@@ -263,7 +263,7 @@ def test_no_partial_is_asked_for_once_the_end_is_near() -> None:
 
 
 def _n_samples_kept(world: World) -> int:
-    window = world.session._streaming._audio
+    window = world.session._streaming._windows.audio
     return window.end - window.start
 
 
