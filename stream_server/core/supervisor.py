@@ -147,7 +147,7 @@ class Supervisor:
         """
         if self._is_convicted(job):
             return self._dismiss(job)
-        if self._is_foretold(job):
+        if any(early.foretells(job) for early in self._sent):
             self._sent = tuple(job if early.foretells(job) else early for early in self._sent)
             return []
         self._scheduler.submit(job)
@@ -334,9 +334,6 @@ class Supervisor:
     def _give_up(self, death: Death, exit_code: int | None) -> list[Order]:
         self._begin(_Phase.GIVEN_UP, None)
         return [GaveUp(death, exit_code)]
-
-    def _is_foretold(self, final: DecodeJob) -> bool:
-        return final.session not in self._left and any(early.foretells(final) for early in self._sent)
 
     def _is_convicted(self, job: DecodeJob) -> bool:
         return self._deaths_alone[_segment_of(job)] >= CONVICTED

@@ -99,6 +99,20 @@ def test_if_speech_goes_on_it_was_a_partial_and_the_next_pause_is_read_again() -
     assert world.numbers == list(range(56))
 
 
+def test_what_comes_back_of_an_earlier_pause_is_not_the_final_of_a_later_one() -> None:
+    world = pausing()
+    first = early(world)
+    live(world, 1, POST_ROLL, first=40)
+    second = early(world)
+    world.jobs.clear()
+    world.take(world.session.receive_result(timed_answer(first), world.now_s))
+    live(world, 0, PAUSE)
+    [final] = [job for job in world.jobs if job.final]
+    assert second.foretells(final)
+    world.settle()
+    assert world.numbers == list(range(41))
+
+
 def test_an_early_final_is_not_shown_to_who_wants_no_partials() -> None:
     world = live(World().start(dataclasses.replace(START, partials=False)), 40, POST_ROLL)
     world.decode(world.jobs.index(early(world)))
@@ -233,7 +247,7 @@ SPOKEN = st.tuples(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=100)
 @given(
     st.lists(SPOKEN | st.just("answer"), min_size=5, max_size=25),
     st.sampled_from([SETTINGS, READING_ON, JOINED]),
