@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jiwer
@@ -13,14 +13,20 @@ import soundfile
 from live_server import FINISH, START, LiveServer, WireClient, pieces, wire
 from pki import ClientPair, Pki
 
+from stream_server.audio.decoder import AudioFormat
+from stream_server.config import SegmentsSection
+from stream_server.core.actions import Submit
 from stream_server.core.hops import Hops
 from stream_server.core.jobs import Batch, DecodeJob
-from stream_server.core.messages import SessionId, Task
+from stream_server.core.messages import Final, Limits, SessionId, Start, Task, Tier
+from stream_server.core.settings import SessionSettings, Tiers
+from stream_server.core.transcription import Transcription
 from stream_server.engine.manifest import embedded_model
 from stream_server.engine.text import normalise_english
 from stream_server.engine.threads import set_torch_threads
 from stream_server.engine.transcriber import WhisperTranscriber
 from vad import segment_recording
+from vad.audio import int16_to_float32
 from vad.model import SileroVad
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
@@ -61,6 +67,40 @@ def whisper() -> WhisperTranscriber:
     """The model without a server."""
     set_torch_threads(0)
     return WhisperTranscriber(embedded_model(), "cpu")
+
+
+def live_finals(whisper: WhisperTranscriber, samples: np.ndarray, *, early: bool) -> tuple[list[Final], int]:
+    """The finals of a session whose engine answers at once, and how many windows were read early."""
+    segmenter, limits = SegmentsSection().segmenter(), Limits(65_536, 30.0, 10.0)
+    settings = SessionSettings(Tiers({Tier.LIVE: whisper.facts}), limits, segmenter, early_finals=early)
+    stream = Transcription(SessionId("live"), Start(AudioFormat()), settings, 0.0)
+    heard = np.concatenate([samples[: len(samples) // 512 * 512], np.zeros(31 * 512, np.int16)])
+    frames = heard.reshape(-1, 512)
+    scores = SileroVad().score_stream(int16_to_float32(frames)).tolist()
+    finals: list[Final] = []
+    n_early = 0
+    for frame, score in zip(frames, scores, strict=True):
+        stream.append(frame, 0.0)
+        steps = stream.push_scores([score], 0.0)
+        while steps:
+            step = steps.pop(0)
+            if isinstance(step, Submit):
+                n_early += step.job.early
+                [result] = whisper.transcribe(Batch((replace(step.job, pcm=bytes(step.job.pcm)),)))
+                steps += stream.take(result, 0.0)
+            elif isinstance(step, Final):
+                finals.append(replace(step, hops=None))
+    return finals, n_early
+
+
+def test_finals_that_are_read_early_are_those_that_are_read_late(
+    whisper: WhisperTranscriber, corpus: list[Recording]
+) -> None:
+    for recording in corpus[:3]:
+        early, n_early = live_finals(whisper, recording.samples, early=True)
+        late, _ = live_finals(whisper, recording.samples, early=False)
+        assert early == late
+        assert n_early >= len(late) >= 1
 
 
 def offline(whisper: WhisperTranscriber, windows: list[np.ndarray]) -> list[str]:
