@@ -24,6 +24,8 @@ class Span:
 
     positions: Tensor
     """int64 (L,) if all rows are equally long, else (B, L); padding may lie at the last position of all."""
+    slots: Tensor
+    """The same shape: where their keys and values are kept; their positions, but for branches."""
     rows: Tensor | None
     """int64 (B, 1) if ``positions`` differ from row to row."""
     end: int
@@ -42,21 +44,47 @@ def make_span(starts: Sequence[int], n_tokens: int, capacity: int, device: torch
         mask = None
         if start > 0 and n_tokens > 1:
             mask = torch.arange(end, device=device) <= (start + steps)[:, None]
-        return Span(start + steps, None, end, mask, is_causal=start == 0 and n_tokens > 1)
+        positions = start + steps
+        return Span(positions, positions, None, end, mask, is_causal=start == 0 and n_tokens > 1)
     positions = torch.tensor(starts, device=device)[:, None] + steps
     # The padding of a short row beside a long one may reach beyond the end: it meets at the last place,
     # which no row ever uses.
     positions.clamp_(max=capacity - 1)
     end = min(max(starts) + n_tokens, capacity)
     mask = (torch.arange(end, device=device) <= positions[:, :, None])[:, None]
-    return Span(positions, torch.arange(len(starts), device=device)[:, None], end, mask, is_causal=False)
+    rows = torch.arange(len(starts), device=device)[:, None]
+    return Span(positions, positions, rows, end, mask, is_causal=False)
+
+
+def branched_span(
+    starts: Sequence[int], stems: Sequence[Sequence[int]], capacity: int, device: torch.device
+) -> Span:
+    """The span of tokens of which some stand beside others.
+
+    Args:
+        starts: Where each row's tokens begin.
+        stems: For each token of each row, the place among them of the one it follows, -1 for what is cached.
+            It attends to all up to that one, which must follow each other, and to itself.
+        capacity: Of the cache, a slot more than any row uses.
+        device: Where the cache is.
+    """
+    n_tokens = max(map(len, stems))
+    filled = [[*row, *range(len(row) - 1, n_tokens - 1)] for row in stems]
+    start = torch.tensor(starts, device=device)[:, None]
+    last_seen = start + torch.tensor(filled, device=device)
+    slots = (start + torch.arange(n_tokens, device=device)).clamp_(max=capacity - 1)
+    end = min(max(starts) + n_tokens, capacity)
+    keys = torch.arange(end, device=device)
+    mask = ((keys <= last_seen[:, :, None]) | (keys == slots[:, :, None]))[:, None]
+    rows = torch.arange(len(starts), device=device)[:, None]
+    return Span(last_seen + 1, slots, rows, end, mask, is_causal=False)
 
 
 def step_span(positions: Tensor, capacity: int) -> Span:
     """The span of one token of each row, at positions int64 (B,), over the whole cache."""
     rows = torch.arange(len(positions), device=positions.device)[:, None]
     mask = (torch.arange(capacity, device=positions.device) <= positions[:, None])[:, None, None]
-    return Span(positions[:, None], rows, capacity, mask, is_causal=False)
+    return Span(positions[:, None], positions[:, None], rows, capacity, mask, is_causal=False)
 
 
 class LayerCache:
@@ -82,9 +110,9 @@ class LayerCache:
         """Self-attention (B, L, D) of the new tokens over all, theirs stored first."""
         n_rows = len(x)
         rows = slice(0, n_rows) if span.rows is None else span.rows
-        positions = slice(span.end - x.shape[1], span.end) if span.rows is None else span.positions
-        self._key[rows, positions] = attention.key(x)
-        self._value[rows, positions] = attention.value(x)
+        slots = slice(span.end - x.shape[1], span.end) if span.rows is None else span.slots
+        self._key[rows, slots] = attention.key(x)
+        self._value[rows, slots] = attention.value(x)
         key, value = self._key[:n_rows, : span.end], self._value[:n_rows, : span.end]
         return _attend(attention, x, key, value, span.mask, is_causal=span.is_causal)
 

@@ -25,6 +25,7 @@ from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.alignment import TimedWord, time_words
 from stream_server.engine.beams import Beams
 from stream_server.engine.cache import BatchCache
+from stream_server.engine.guesses import Cues
 from stream_server.engine.network import Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
 from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules, sample
@@ -32,6 +33,10 @@ from stream_server.engine.steps import Slot, StepLoop
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 """Written without spaces: whisper times each character."""
+
+_BRANCHES_MAX = 6
+"""Branches of all rows in a pass: with few rows it waits for memory, and more places take hardly longer; with
+many, each place takes its time."""
 
 _PLACES_MAX = 128
 """Places projected on the vocabulary at a time: their logits are 27 MB."""
@@ -85,7 +90,7 @@ class BatchDecoder:
         self._model = model
         self._own_language = language or "en"
         self._tokenizer = _load_tokenizer(model)
-        self._full_stop: list[int] = self._tokenizer.encode(".")
+        self._cues = Cues.of(self._tokenizer)
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
         self._network = Network(model, self._tokenizer.eot)
         if chooses_on_device is None:
@@ -125,7 +130,8 @@ class BatchDecoder:
         """Decode rows without beam search."""
         plan = self._plan(options)
         slot = None if self._steps is None else self._steps.slot(features, plan.capacity)
-        cache = self._network.cache(features, plan.capacity) if slot is None else slot.cache
+        capacity = plan.capacity + _BRANCHES_MAX
+        cache = self._network.cache(features, capacity) if slot is None else slot.cache
         starts = self._starts(plan, options, cache)
         rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
         self._run(list(rows), cache, slot)
@@ -262,7 +268,6 @@ class BatchDecoder:
     def _row(self, index: int, options: DecodeOptions, start: _Start) -> Row:
         is_greedy = options.temperature == 0
         draft = options.draft if is_greedy else None
-        closing = None if draft is None else (*self._full_stop, *draft)[-1]
         row = Row(
             index,
             options,
@@ -271,7 +276,7 @@ class BatchDecoder:
             start.sot_index,
             start.tokens_max,
             self._tokenizer.eot,
-            closing,
+            None if draft is None else self._cues,
         )
         row.suppose(draft or (), self._model.dims.n_vocab)
         row.chances = None if is_greedy else np.random.default_rng(options.seed)
@@ -289,7 +294,11 @@ class BatchDecoder:
             if slot is not None and self._steps is not None and not is_first:
                 self.n_passes += self._steps.run(rows, slot)
                 return
-            hidden = self._network.hidden([row.feed for row in rows], [row.n_cached for row in rows], cache)
+            for row in rows:
+                row.branch_out(_BRANCHES_MAX // len(rows) if slot is None else 0)
+            stems = [row.stems for row in rows] if any(row.branches for row in rows) else None
+            feeds, starts = [row.feed for row in rows], [row.n_cached for row in rows]
+            hidden = self._network.hidden(feeds, starts, cache, stems=stems)
             places = [place for row in rows for place in self._places(row)]
             x = _at_places(hidden, rows)
             if is_first:
@@ -307,11 +316,12 @@ class BatchDecoder:
         temperature = row.options.temperature
         if not row.options.timestamps:
             return [Place(n_known + i == 0, None, temperature, row.draw()) for i in range(row.n_places)]
-        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, _initial_steps(row.options)))
-        return [
-            Place(n_known + i == 0, stamps, temperature, row.draw())
-            for i, stamps in enumerate(bounds[n_known:])
-        ]
+        n_initial = _initial_steps(row.options)
+        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))[n_known:]
+        for branch in row.branches:
+            text = [*row.tokens, *row.guess[: branch.place], branch.token]
+            bounds += list(self._rules.stamp_bounds(text, n_initial))[-1:]
+        return [Place(n_known + i == 0, stamps, temperature, row.draw()) for i, stamps in enumerate(bounds)]
 
     def _accept(self, rows: list[Row], predictions: _Predictions) -> list[bool]:
         """Hand each row its predictions; returns which rows have ended."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from whisper.model import ResidualAttentionBlock, Whisper
 
 from stream_server.engine.accelerator import is_accelerator
-from stream_server.engine.cache import BatchCache, Span, make_span, step_span
+from stream_server.engine.cache import BatchCache, Span, branched_span, make_span, step_span
 from stream_server.engine.products import HalfMatrix, attend, linear
 
 _NARROW_PLACES_MAX = 6
@@ -75,6 +75,7 @@ class Network:
         starts: Sequence[int],
         cache: BatchCache,
         scores: list[Tensor] | None = None,
+        stems: Sequence[Sequence[int]] | None = None,
     ) -> Tensor:
         """Hidden states (B, L, D) of the tokens fed to each row, short rows filled up at their ends.
 
@@ -83,10 +84,15 @@ class Network:
             starts: How many tokens each row has in the cache already.
             cache: Takes the keys and values.
             scores: If given, what the alignment heads look at is added to it, layer by layer.
+            stems: For each token, the place in its feed of the one it follows, see ``branched_span``; None:
+                each follows the one before it.
         """
         n_tokens = max(map(len, feeds))
         padded = [[*feed, *[self._filler] * (n_tokens - len(feed))] for feed in feeds]
-        span = make_span(starts, n_tokens, cache.capacity, cache.device)
+        if stems is None:
+            span = make_span(starts, n_tokens, cache.capacity, cache.device)
+        else:
+            span = branched_span(starts, stems, cache.capacity, cache.device)
         return self._pass(torch.tensor(padded, device=cache.device), span, cache, scores)
 
     def step(self, tokens: Tensor, positions: Tensor, cache: BatchCache) -> Tensor:

@@ -1,9 +1,9 @@
 """One row of a batch: what it is asked for, what it says so far, and the guess it carries.
 
-A guess is a run of tokens that may come next. It is fed behind what is known, in the same pass, and the
-pass predicts the token after each of its places. The predictions are kept as long as the guess before
-them is what was predicted: these are the tokens that greedy decoding finds one by one, with the same
-probabilities. A wrong guess costs its places in one pass and changes nothing.
+A guess is a run of tokens that may come next, with branches beside it (``engine.guesses``). It is fed behind
+what is known, in the same pass, and the pass predicts the token after each of its places. The predictions are
+kept as long as the guess before them is what was predicted: these are the tokens that greedy decoding finds
+one by one, with the same probabilities. A wrong guess costs its places in one pass and changes nothing.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stream_server.core.messages import BeamSearch
+from stream_server.engine.guesses import Branch, Cues, branches_of, continuations
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class DecodeOptions:
     """The latest first timestamp; None: any."""
     draft: tuple[int, ...] | None = None
     """What the row may say, as tokens; changes the number of passes, not the outcome. None: plain greedy
-    decoding, a token a pass. An empty draft still lets the row guess where it ends."""
+    decoding, a token a pass. An empty draft still lets the row try branches."""
     temperature: float = 0.0
     """Above 0 tokens are sampled, and a draft is not used."""
     seed: int = 0
@@ -69,9 +70,13 @@ class Row:
     """Where the start-of-transcript stands in the prompt."""
     tokens_max: int
     eot: int
-    closing: int | None
-    """The token that ends most hypotheses, a guess for when there is no better; None: guess nothing."""
+    cues: Cues | None
+    """What is worth a guess without a draft; None: guess nothing."""
     guess: list[int] = field(default_factory=list)
+    branches: list[Branch] = field(default_factory=list)
+    """Beside the guess."""
+    hint: int | None = None
+    """What may come instead of the first token of the guess."""
     tokens: list[int] = field(default_factory=list)
     n_cached: int = 0
     """Keys and values before this place are final."""
@@ -91,10 +96,27 @@ class Row:
                 break
             self.guess.append(token)
 
+    def branch_out(self, n_max: int) -> None:
+        """Carry up to ``n_max`` branches beside the guess in the next pass."""
+        self.branches = []
+        if self.cues is None or n_max == 0:
+            return
+        closing = self.cues.closing(self.options.draft or ())
+        found = branches_of(self.guess, self.cues, closing, self.hint, is_draft=self.passes == 0)
+        # What a branch predicts is the second token behind its place.
+        place_max = self.tokens_max - len(self.tokens) - 2
+        self.branches = [branch for branch in found if branch.place <= place_max][:n_max]
+
     @property
     def feed(self) -> list[int]:
         """The tokens of the row's next pass; the last ``n_places`` of them are predicted from."""
-        return self.known + self.guess
+        return self.known + self.guess + [branch.token for branch in self.branches]
+
+    @property
+    def stems(self) -> list[int]:
+        """For each token of ``feed``, the place in it of the token before; -1: what is cached."""
+        n_run = len(self.known) + len(self.guess)
+        return [*range(-1, n_run - 1), *(len(self.known) - 1 + branch.place for branch in self.branches)]
 
     def draw(self) -> float | None:
         """The next random number of the row, at least 0 and below 1; None if it does not sample."""
@@ -103,40 +125,49 @@ class Row:
     @property
     def n_places(self) -> int:
         """How many tokens the next pass predicts."""
-        return 1 + len(self.guess)
+        return 1 + len(self.guess) + len(self.branches)
 
     def accept(self, best: Sequence[int], logprobs: Sequence[float], n_vocab: int) -> bool:
         """Take the predictions of a pass, one for each place; returns whether the row has ended."""
         self.passes += 1
         self.n_cached += len(self.known)
-        guess = self.guess
-        for i, (token, logprob) in enumerate(zip(best, logprobs, strict=True)):
-            self.logprob += logprob
-            if token == self.eot:
-                self.is_whole = True
-                return True
-            self.tokens.append(token)
-            if len(self.tokens) == self.tokens_max:
+        guess, n_run = self.guess, 1 + len(self.guess)
+        beside = dict(zip(self.branches, zip(best[n_run:], logprobs[n_run:], strict=True), strict=True))
+        for i, (token, logprob) in enumerate(zip(best[:n_run], logprobs[:n_run], strict=True)):
+            if self._say(token, logprob):
                 return True
             if i == len(guess) or token != guess[i]:
                 break
             self.n_cached += 1
-        self.known = self.tokens[-1:]
-        self.suppose(self._next_guess(token, guess[i:], best[i + 1 :]), n_vocab)
+        following = beside.get(Branch(i, token))
+        if following is not None and self._say(*following):
+            return True
+        # The keys of a branch do not stand in its place: it is fed once more.
+        self.known = self.tokens[-1:] if following is None else self.tokens[-2:]
+        self.hint = None
+        next_guess: Sequence[int] = []
+        if following is None and self.cues is not None:
+            probed, _ = beside.get(Branch(i, self.cues.probe), (self.eot, 0.0))
+            ways = continuations(token, guess[i:], best[i + 1 : n_run], probed, self.cues)
+            likely = [way for way in ways if way and way[0] != self.eot]
+            next_guess = likely[0] if likely else self._end()
+            self.hint = likely[1][0] if len(likely) > 1 else None
+        self.suppose(next_guess, n_vocab)
         return False
 
-    def _next_guess(self, token: int, rest: list[int], predicted: Sequence[int]) -> Sequence[int]:
-        """What may follow ``token``, which came instead of the first of ``rest``.
+    def _end(self) -> list[int]:
+        """A guess at the end, which is then found in the same pass as the last token.
 
-        ``predicted`` are the predictions after each of ``rest``: though a token before them was wrong,
-        they have heard the audio, and are right more often than the draft.
+        A row without a draft makes none: it would cost a place in each pass of a large batch.
         """
-        guess: Sequence[int] = []
-        if token in rest:
-            guess = rest[rest.index(token) + 1 :]
-        elif len(rest) > 1:
-            guess = predicted
-        if guess and guess[0] != self.eot:
-            return guess
-        # The end is then found in the same pass as the last token.
-        return [] if self.closing is None else [self.closing]
+        draft = self.options.draft
+        return [self.cues.closing(draft)] if self.cues is not None and draft else []
+
+    def _say(self, token: int, logprob: float) -> bool:
+        """Add a token to what the row says; returns whether it has ended."""
+        self.logprob += logprob
+        if token == self.eot:
+            self.is_whole = True
+            return True
+        self.tokens.append(token)
+        return len(self.tokens) == self.tokens_max

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from parity import MIXED, RICH, Case, make_case, sounds
 
 from stream_server.engine.decoder import BatchDecoder
+from stream_server.engine.guesses import Cues
 from stream_server.engine.manifest import embedded_model, read_manifest
 from stream_server.engine.model import load_whisper
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.model
 CPU = torch.device("cpu")
 STEP_SAMPLES = 8_000
 """The recordings are streamed in steps of half a second."""
-SHARE_OF_PASSES_MAX = 0.5
+SHARE_OF_PASSES_MAX = 1 / 3
 """How much is saved depends on how steady a model's hypotheses are; ``benchmarks.drafts`` tells."""
 
 
@@ -91,7 +92,14 @@ def test_any_draft_gives_what_no_draft_gives(case: Case, plain: list[Decoded], d
     drafts: dict[int, tuple[int, ...] | None] = {
         i: data.draw(st.none() | spoilt().map(lambda how, i=i: spoil(plain[i].tokens, how))) for i in rows
     }
-    for i, row in zip(rows, decode_with(case, drafts), strict=True):
+    # Random weights close no sentence: what they say instead makes branches that come.
+    said = st.sampled_from(sorted({token for row in plain for token in row.tokens if token < EOT}))
+    marks = data.draw(st.tuples(said, said))
+    cues = Cues(*marks, marks=frozenset(marks), probe=case.decoder._cues.probe)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(case.decoder, "_cues", cues)
+        decoded = decode_with(case, drafts)
+    for i, row in zip(rows, decoded, strict=True):
         assert_same(row, plain[i])
 
 
@@ -122,7 +130,7 @@ def test_a_row_without_a_draft_takes_a_pass_for_each_token_beside_one_with(
 
 
 def test_a_guess_is_cut_where_it_cannot_be_right() -> None:
-    row = Row(0, DecodeOptions("en", "transcribe", 5), "en", [1], 0, tokens_max=5, eot=9, closing=None)
+    row = Row(0, DecodeOptions("en", "transcribe", 5), "en", [1], 0, tokens_max=5, eot=9, cues=None)
     for guess, kept in [
         ([3, 4, 9, 5], [3, 4]),
         ([3, -1, 4], [3]),
@@ -134,7 +142,7 @@ def test_a_guess_is_cut_where_it_cannot_be_right() -> None:
         assert row.guess == kept
 
 
-def test_drafts_save_over_half_of_the_passes_of_the_recordings_partials() -> None:
+def test_drafts_save_two_thirds_of_the_passes_of_the_recordings_partials() -> None:
     manifest = read_manifest(embedded_model())
     decoder = BatchDecoder(load_whisper(embedded_model(), manifest, CPU), manifest.language)
     n_plain = n_drafted = 0
