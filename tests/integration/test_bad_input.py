@@ -5,6 +5,7 @@ import json
 import socket
 from typing import Any
 
+import numpy as np
 import pytest
 import websockets
 from live_server import FINISH, START, LiveServer, live_server, wire
@@ -36,6 +37,11 @@ MISTAKES: dict[str, tuple[list[Any], str, int]] = {
     ),
     "language of no model": ([{**START, "language": "xx"}], "not_supported", 1003),
     "stray byte at the end": ([START, SPEECH, b"\0", FINISH], "bad_message", 1007),
+    "a sample that is no number": (
+        [{**START, "encoding": "pcm_f32le"}, np.float32([0, np.nan]).tobytes()],
+        "unsupported_audio",
+        1003,
+    ),
     "message too large": ([START, SPEECH, b"\0" * 70_000], "too_large", 1009),
 }
 

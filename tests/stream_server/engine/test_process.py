@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import uvloop
 from models import decode_job
 
@@ -33,6 +34,7 @@ from stream_server.core.supervisor import Patience
 from stream_server.engine import child, process
 from stream_server.engine.fake import numbered_speech
 from stream_server.engine.faults import Fault, Faults
+from stream_server.engine.manifest import embedded_model
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec, Loaded
 from stream_server.errors import ModelError, Overloaded
@@ -502,6 +504,36 @@ def test_a_stop_during_a_restart_leaves_nothing(run: Run, n_workers: int) -> Non
     run(main())
 
 
+# ---------------------------------------------------------------- windows that cannot be read
+
+
+def test_a_window_that_cannot_be_read_is_told_so_and_the_worker_lives(run: Run) -> None:
+    wrong = {
+        "the window is empty": dataclasses.replace(job(1), pcm=b""),
+        "the window of 31.0 s is longer than 30 s": dataclasses.replace(job(2), pcm=bytes(2 * 31 * 16_000)),
+        "the model does not read the language asked for": dataclasses.replace(job(3), language="xx"),
+        "the prompt of 2001 characters is longer than 2000": dataclasses.replace(job(4), prompt="x" * 2_001),
+    }
+
+    async def main() -> None:
+        async with running() as harness:
+            (before,) = workers()
+            for one in wrong.values():
+                harness.engine.submit(one)
+            tenth_of_a_second = numbered_speech([6, 7, 8]).tobytes()[: 2 * 1_600]
+            harness.engine.submit(job(5))
+            harness.engine.submit(dataclasses.replace(job(6), pcm=tenth_of_a_second))
+            await harness.events_when(6)
+            (after,) = workers()
+            assert after.pid == before.pid
+        told = {result.segment: (result.problem, result.text) for result in harness.results}
+        assert [told[number] for number in range(1, 5)] == [(problem, "") for problem in wrong]
+        assert told[5] == (None, "5")
+        assert told[6] == (None, "6 7 8")
+
+    run(main())
+
+
 # ---------------------------------------------------------------- a start that fails
 
 
@@ -524,6 +556,14 @@ def start_error(run: Run, spec: EngineSpec, patience: Patience | None = None) ->
 def test_a_model_that_cannot_be_loaded_is_told_as_the_loader_tells_it(run: Run, tmp_path: Path) -> None:
     message = start_error(run, EngineSpec({Tier.LIVE: tmp_path / "gone"}, "cpu", 1, 4))
     assert message.startswith(f"{tmp_path / 'gone'} is not a folder; --model takes a folder with")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("run", [asyncio.new_event_loop], indirect=True)
+def test_a_gpu_asked_for_where_there_is_none_is_told_with_the_setting(run: Run) -> None:
+    message = start_error(run, EngineSpec({Tier.LIVE: embedded_model()}, "cuda", 1, 4))
+    assert message == "engine.device is cuda, but torch finds no CUDA device; set it to auto or cpu"
 
 
 @pytest.mark.slow
@@ -562,6 +602,7 @@ import asyncio, multiprocessing, os, sys
 from stream_server.core.messages import Tier
 from stream_server.core.scheduler import Scheduler
 from stream_server.core.supervisor import (Patience)
+from stream_server.engine.manifest import embedded_model
 from stream_server.engine.process import Engine
 from stream_server.engine.spec import EngineSpec
 
