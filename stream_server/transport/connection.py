@@ -85,11 +85,14 @@ class StreamConnection(AddressedConnection):
         self._refused = refused
         self._budget = FrameBudget()
         self._is_given_up = False
+        self._n_bytes = 0
+        """Received."""
         self.is_asked = asyncio.Event()
         """Set once the HTTP request has come, or will not."""
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and stop where the frames become too many."""
+        self._n_bytes += len(data)
         for start in range(0, len(data), SLICE_BYTES):
             if self._is_given_up:
                 return
@@ -116,14 +119,22 @@ class StreamConnection(AddressedConnection):
         self.loop.call_later(GIVEN_UP_S, self.transport.abort)
 
     async def keepalive(self) -> None:
-        """Ping at intervals; close when nothing comes back although we were listening."""
+        """Ping at intervals; close when nothing comes back although we were listening.
+
+        A client that sends faster than we decode is listened to now and then: what it sent before its answer
+        may take minutes to be read, and shows as well that it is there.
+        """
         assert self.ping_interval is not None
         assert self.ping_timeout is not None
         while True:
             await asyncio.sleep(self.ping_interval)
             answer = await self.ping()
-            while not await self._answered(answer):
-                if not self.recv_messages.paused:
+            while True:
+                # What is not paused here can be paused later only by what comes in.
+                was_paused, n_bytes = self.recv_messages.paused, self._n_bytes
+                if await self._answered(answer):
+                    break
+                if not was_paused and self._n_bytes == n_bytes:
                     self.transport.abort()
                     return
 
