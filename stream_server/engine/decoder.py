@@ -16,19 +16,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from whisper.model import Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.alignment import TimedWord, time_words
+from stream_server.engine.beam_loop import BeamLoop
 from stream_server.engine.beams import Beams
 from stream_server.engine.cache import BatchCache
 from stream_server.engine.guesses import Cues
-from stream_server.engine.network import Network
+from stream_server.engine.network import PLACES_MAX, Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
-from stream_server.engine.rules import TIMESTAMP_STEP_S, Place, TokenRules, sample
+from stream_server.engine.rules import Place, TokenRules, choose, initial_steps, no_speech_probs
 from stream_server.engine.steps import Slot, StepLoop
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
@@ -37,9 +37,6 @@ UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 _BRANCHES_MAX = 6
 """Branches of all rows in a pass: with few rows it waits for memory, and more places take hardly longer; with
 many, each place takes its time."""
-
-_PLACES_MAX = 128
-"""Places projected on the vocabulary at a time: their logits are 27 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +92,7 @@ class BatchDecoder:
         self._network = Network(model, self._tokenizer.eot)
         if chooses_on_device is None:
             chooses_on_device = is_accelerator(model.device)
+        self._beams = BeamLoop(self._network, self._rules, self._tokenizer.no_speech)
         self._steps: StepLoop | None = None
         if chooses_on_device:
             self._steps = StepLoop(self._network, self._rules, self._tokenizer.eot, model.dims.n_text_ctx)
@@ -148,7 +146,7 @@ class BatchDecoder:
             for asked, start in zip(options, starts, strict=True)
             if asked.beam is not None
         ]
-        self._run_beams(list(windows), cache, size)
+        self.n_passes += self._beams.run(list(windows), cache, size)
         return [
             self._decoded(window, best.tokens, best.logprob, is_whole=best.is_whole)
             for window, best in ((window, window.best()) for window in windows)
@@ -282,7 +280,7 @@ class BatchDecoder:
         row.chances = None if is_greedy else np.random.default_rng(options.seed)
         return row
 
-    # ------------------------------------------------------------ the loops
+    # ------------------------------------------------------------ the loop
 
     def _run(self, rows: list[Row], cache: BatchCache, slot: Slot | None) -> None:
         """Extend each row by its likeliest tokens until it ends; ``rows`` are in the cache's order.
@@ -316,7 +314,7 @@ class BatchDecoder:
         temperature = row.options.temperature
         if not row.options.timestamps:
             return [Place(n_known + i == 0, None, temperature, row.draw()) for i in range(row.n_places)]
-        n_initial = _initial_steps(row.options)
+        n_initial = initial_steps(row.options.initial_timestamp_s_max)
         bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))[n_known:]
         for branch in row.branches:
             text = [*row.tokens, *row.guess[: branch.place], branch.token]
@@ -333,63 +331,6 @@ class BatchDecoder:
             start = end
         return ended
 
-    def _run_beams(self, windows: list[Beams], cache: BatchCache, size: int) -> None:
-        """Search each window until it ends; ``windows`` are in the cache's order."""
-        hidden = self._feed_beams(windows, cache)
-        states = hidden[torch.arange(len(windows)), [window.sot_index for window in windows]]
-        for window, prob in zip(windows, self._no_speech(self._network.logits(states)), strict=True):
-            window.no_speech_prob = prob
-        # Prompts differ in length; afterwards each row feeds one token.
-        x = hidden[torch.arange(len(windows)), [len(window.feeds[0]) - 1 for window in windows]]
-        while windows:
-            tokens, logprobs = self._likeliest(x, windows, size + 1)
-            sources: list[list[int] | None] = []
-            n_rows = len(x) // len(windows)
-            for i, window in enumerate(windows):
-                rows = slice(i * n_rows, (i + 1) * n_rows)
-                taken = window.advance(tokens[rows], logprobs[rows])
-                sources.append(None if taken is None else [i * n_rows + row for row in taken])
-            self.n_passes += 1
-            kept = _close_up_beams(windows, sources, cache)
-            if not windows:
-                return
-            cache.gather(kept, max(window.n_cached for window in windows), size)
-            x = self._feed_beams(windows, cache)[:, 0]
-
-    def _feed_beams(self, windows: Sequence[Beams], cache: BatchCache) -> Tensor:
-        feeds = [window.feeds for window in windows]
-        starts = [window.n_cached for window, rows in zip(windows, feeds, strict=True) for _ in rows]
-        return self._network.hidden([feed for rows in feeds for feed in rows], starts, cache)
-
-    def _likeliest(
-        self, x: Tensor, windows: Sequence[Beams], n_tokens: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The likeliest tokens after each of the rows (B, D), best first, and their log-probabilities."""
-        places = [place for window in windows for place in self._beam_places(window, len(x) // len(windows))]
-        tokens, logprobs = [], []
-        for start in range(0, len(x), _PLACES_MAX):
-            logits = self._network.logits(x[start : start + _PLACES_MAX])
-            self._rules.apply(logits, places[start : start + _PLACES_MAX])
-            best = F.log_softmax(logits, dim=-1).topk(n_tokens, dim=-1)
-            tokens.append(best.indices.cpu().numpy())
-            logprobs.append(best.values.cpu().numpy())
-        return np.concatenate(tokens), np.concatenate(logprobs)
-
-    def _beam_places(self, window: Beams, n_rows: int) -> list[Place]:
-        is_first = window.alive == [()]
-        if not window.options.timestamps:
-            return [Place(is_first, None)] * n_rows
-        n_initial = _initial_steps(window.options)
-        bounds = [list(self._rules.stamp_bounds(tokens, n_initial))[-1] for tokens in window.alive]
-        # A row without a hypothesis is predicted too, and its prediction left unread.
-        bounds += bounds[:1] * (n_rows - len(bounds))
-        return [Place(is_first, stamps) for stamps in bounds]
-
-    def _no_speech(self, logits: Tensor) -> list[float]:
-        """The probability of no speech by whisper, from the unfiltered logits at the start-of-transcript."""
-        found: list[float] = logits.softmax(dim=-1)[:, self._tokenizer.no_speech].tolist()
-        return found
-
     # ------------------------------------------------------------ predictions and results
 
     def _predict(self, x: Tensor, places: list[Place]) -> _Predictions:
@@ -400,16 +341,16 @@ class BatchDecoder:
         """
         best, logprobs, no_speech = [], [], []
         n_sot = len(x) - len(places)
-        for start in range(0, len(x), _PLACES_MAX):
-            logits = self._network.logits(x[start : start + _PLACES_MAX])
+        for start in range(0, len(x), PLACES_MAX):
+            logits = self._network.logits(x[start : start + PLACES_MAX])
             n_here = min(len(logits), max(0, n_sot - start))
             if n_here:
-                no_speech += self._no_speech(logits[:n_here])
+                no_speech += no_speech_probs(logits[:n_here], self._tokenizer.no_speech)
             logits = logits[n_here:]
             first = start + n_here - n_sot
             here = places[first : first + len(logits)]
             self._rules.apply(logits, here)
-            tokens = _choose(logits, here)
+            tokens = choose(logits, here)
             logprobs += F.log_softmax(logits, dim=-1).gather(1, tokens[:, None])[:, 0].tolist()
             best += tokens.tolist()
         return _Predictions(best, logprobs, no_speech)
@@ -426,12 +367,6 @@ class BatchDecoder:
         )
 
 
-def _initial_steps(options: DecodeOptions) -> int | None:
-    """The latest first timestamp, in steps; None: any."""
-    limit_s = options.initial_timestamp_s_max
-    return None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
-
-
 def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
     """The states (N, D) of (B, L, D) from which a token is predicted: the last ones of what each row fed."""
     if hidden.shape[1] == 1:
@@ -445,23 +380,6 @@ def _at_places(hidden: Tensor, rows: Sequence[Row]) -> Tensor:
     return hidden.flatten(0, 1)[torch.tensor(places, device=hidden.device)]
 
 
-def _choose(logits: Tensor, places: Sequence[Place]) -> Tensor:
-    """int64 (N,): the likeliest token at each place, or the one at its chance."""
-    tokens = logits.argmax(dim=-1)
-    chances = {i: place.chance for i, place in enumerate(places) if place.chance is not None}
-    if chances:
-        index = torch.tensor(list(chances), device=logits.device)
-        temperatures = [[places[i].temperature] for i in chances]
-        tokens[index] = sample(
-            logits[index],
-            torch.tensor(temperatures, dtype=torch.float64, device=logits.device),
-            torch.tensor(
-                [[chance] for chance in chances.values()], dtype=torch.float64, device=logits.device
-            ),
-        )
-    return tokens
-
-
 def _close_up(rows: list[Row], ended: Sequence[bool], cache: BatchCache) -> None:
     """Take out the rows that have ended; the last ones take their places in the cache."""
     for i in reversed([i for i, has_ended in enumerate(ended) if has_ended]):
@@ -469,19 +387,6 @@ def _close_up(rows: list[Row], ended: Sequence[bool], cache: BatchCache) -> None
         if i < len(rows):
             rows[i] = last
             cache.move(len(rows), i)
-
-
-def _close_up_beams(windows: list[Beams], sources: list[list[int] | None], cache: BatchCache) -> list[int]:
-    """Take out the windows that have ended, whose sources are None; returns the sources of all rows left.
-
-    The last ones take their places; of the cache only the audio moves, the rows are to be gathered.
-    """
-    for i in reversed([i for i, taken in enumerate(sources) if taken is None]):
-        last, its_sources = windows.pop(), sources.pop()
-        if i < len(windows):
-            windows[i], sources[i] = last, its_sources
-            cache.move_audio(len(windows), i)
-    return [row for taken in sources for row in taken or ()]
 
 
 def _load_tokenizer(model: Whisper) -> Tokenizer:

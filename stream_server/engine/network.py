@@ -17,6 +17,8 @@ from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.cache import BatchCache, Span, branched_span, make_span, step_span
 from stream_server.engine.products import HalfMatrix, attend, linear
 
+PLACES_MAX = 128
+"""Places that callers project on the vocabulary at a time: their logits are 27 MB."""
 _NARROW_PLACES_MAX = 6
 """Up to so many, another layout of the product is faster on a CPU, see ``Network.logits``."""
 _POSITIONS_AT_ONCE = 3_000

@@ -148,6 +148,39 @@ class TokenRules:
             was_stamp = is_stamp
 
 
+def initial_steps(limit_s: float | None) -> int | None:
+    """The latest first timestamp, in steps; None: any."""
+    return None if limit_s is None else round(limit_s / TIMESTAMP_STEP_S)
+
+
+def no_speech_probs(logits: Tensor, no_speech: int) -> list[float]:
+    """The probability of no speech by whisper.
+
+    Args:
+        logits: float32 (B, n_vocab), unfiltered, at the start-of-transcript.
+        no_speech: Its token.
+    """
+    found: list[float] = logits.softmax(dim=-1)[:, no_speech].tolist()
+    return found
+
+
+def choose(logits: Tensor, places: Sequence[Place]) -> Tensor:
+    """int64 (N,): the likeliest token at each place, or the one at its chance."""
+    tokens = logits.argmax(dim=-1)
+    chances = {i: place.chance for i, place in enumerate(places) if place.chance is not None}
+    if chances:
+        index = torch.tensor(list(chances), device=logits.device)
+        temperatures = [[places[i].temperature] for i in chances]
+        tokens[index] = sample(
+            logits[index],
+            torch.tensor(temperatures, dtype=torch.float64, device=logits.device),
+            torch.tensor(
+                [[chance] for chance in chances.values()], dtype=torch.float64, device=logits.device
+            ),
+        )
+    return tokens
+
+
 def sample(logits: Tensor, temperatures: Tensor, chances: Tensor) -> Tensor:
     """int64 (N,): the token at each chance.
 
