@@ -29,6 +29,11 @@ N_FRAMES = 2_000
 N_ROUNDS_MAX = 15
 ENGINE = {"restarts": 1_000, "restarts_within_s": 1.0}
 """Restarts without end and with hardly a pause."""
+ARRIVAL = {
+    "limits": {"handshakes_per_address": 2 * N_STREAMS},
+    "tls": {"handshake_s": 60.0},
+}
+"""All streams connect at once, from one address, while the engine's processes start."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +87,7 @@ async def test_nothing_is_lost_and_nothing_is_doubled(
     n_shortages = sum(fault is Fault.OUT_OF_MEMORY for one in faults for fault in one.at.values())
     began_s = time.monotonic()
     engine = {**ENGINE, "hang_s": 0.5, "heartbeat_s": 0.1}
-    with live_server(pki, faults=faults, engine=engine) as server:
+    with live_server(pki, faults=faults, engine=engine, **ARRIVAL) as server:
         heard = Heard()
         for _ in range(N_ROUNDS_MAX):
             heard += await speak_all(server, pki, source, N_STREAMS, N_FRAMES)
@@ -104,7 +109,7 @@ async def test_the_model_says_the_same_as_without_faults(
     async def run(server: LiveServer) -> list[list[str]]:
         return await asyncio.gather(*(dictate(server, pki, source, one) for one in 2 * audio))
 
-    with live_server(pki, engine={"fake": False}) as server:
+    with live_server(pki, engine={"fake": False}, **ARRIVAL) as server:
         undisturbed = await run(server)
     began_s = time.monotonic()
     faults = (
@@ -113,7 +118,8 @@ async def test_the_model_says_the_same_as_without_faults(
         Faults(at={9: Fault.ERROR}),
         Faults(at={9: Fault.KILL}),
     )
-    with live_server(pki, faults=faults, engine={**ENGINE, "fake": False, "hang_s": 3.0}) as server:
+    engine = {**ENGINE, "fake": False, "hang_s": 3.0}
+    with live_server(pki, faults=faults, engine=engine, **ARRIVAL) as server:
         heard = Heard()
         for _ in range(N_ROUNDS_MAX):
             disturbed = await run(server)

@@ -38,7 +38,7 @@ class Heard:
 
 async def speak(server: LiveServer, pki: Pki, source: ClientPair, numbers: range) -> list[list[int]]:
     """The numbers of each final of a stream that says ``numbers`` as fast as the server takes them."""
-    async with wire(server.url, pki, source, ping_timeout=None) as client:
+    async with wire(server.url, pki, source, ping_timeout=None, open_timeout=60) as client:
         reading = asyncio.create_task(client.rest())
         await client.send(START)
         for piece in pieces(numbered_speech(numbers).tobytes(), CHUNK_BYTES):
@@ -68,7 +68,7 @@ async def speak_all(server: LiveServer, pki: Pki, source: ClientPair, n_streams:
 
 async def dictate(server: LiveServer, pki: Pki, source: ClientPair, audio: bytes) -> list[str]:
     """The finals of a recording, int16 at 16 kHz, sent as fast as the server takes it."""
-    async with wire(server.url, pki, source, ping_timeout=None) as client:
+    async with wire(server.url, pki, source, ping_timeout=None, open_timeout=60) as client:
         reading = asyncio.create_task(client.rest())
         await client.send(START, *pieces(audio, CHUNK_BYTES), FINISH)
         await reading
