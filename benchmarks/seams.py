@@ -2,10 +2,18 @@
 
 Recordings whose words have times are trimmed to their speech and put end to end, so that nobody pauses and
 the 5 s rule has to cut; recordings of several utterances are taken as they are. What decodes them is a
-session, but for its sockets. Compared are, by their wrong words: the utterances one by one; the same speech
-cut, with windows side by side; the same with windows that overlap and are joined (``core.seams``); and, for
-what cutting costs where no word is harmed, cut between words by the reference. ``in words`` counts the cuts,
-or seams, inside a word; ``lost`` and ``doubled`` the words beside them.
+session, but for its sockets. Compared are, by their wrong words:
+
+- the utterances one by one, cut out where the reference says that they begin and end;
+- as many whole utterances as a window of the server's length holds, which tells what longer windows cost a
+  model where nothing is cut: most models read windows of one length better than those of another;
+- the same speech as a session cuts it, with windows side by side;
+- the same with windows that overlap and are joined (``core.seams``).
+
+``in words`` counts the cuts, or seams, inside a word; ``lost`` and ``doubled`` the words beside them. The
+second table parts all words of the reference by whether a seam of the last reading is near. If cutting were
+what costs, the words near a seam would be read worse than by the windows of whole utterances, and the
+others would not.
 Run: ``python -m benchmarks.seams [--model DIR] [MANIFEST]``. Running speech by one voice, which none of the
 included recordings is, is made by ``python -m training.demo_en monologues``.
 """
@@ -13,10 +21,11 @@ included recordings is, is made by ``python -m training.demo_en monologues``.
 import argparse
 import datetime
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import jiwer
 import numpy as np
@@ -47,6 +56,11 @@ INSIDE_S = 0.03
 lasts as long."""
 BESIDE_S = 0.6
 """A word this near to a cut is beside it."""
+NEAR_S = 1.0
+"""A word this near to a seam may be read worse for it: that much of it or of its neighbours is not heard."""
+
+Span: TypeAlias = tuple[int, int]
+"""Where something begins and ends in a run, samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,7 @@ class Run:
     """Speech without a pause."""
 
     samples: Samples
-    utterances: tuple[Samples, ...]
+    utterances: tuple[Span, ...]
     words: tuple[SpokenWord, ...]
     text: str
 
@@ -67,9 +81,34 @@ class Seams:
     doubled: int
 
 
+@dataclass(slots=True)
+class Misread:
+    """What is wrong with some of the words of references."""
+
+    n_words: int = 0
+    changed: int = 0
+    lost: int = 0
+    added: int = 0
+
+    def __add__(self, other: "Misread") -> "Misread":
+        """Of both."""
+        return Misread(
+            self.n_words + other.n_words,
+            self.changed + other.changed,
+            self.lost + other.lost,
+            self.added + other.added,
+        )
+
+    @property
+    def share(self) -> float:
+        """Wrong words of all."""
+        return (self.changed + self.lost + self.added) / max(1, self.n_words)
+
+
 def runs(references: Sequence[Reference]) -> Iterator[Run]:
     """Recordings end to end, each run of at least ``RUN_S_MIN`` but for the last."""
     pieces: list[Samples] = []
+    spans: list[Span] = []
     words: list[SpokenWord] = []
     texts: list[str] = []
     at = 0
@@ -81,12 +120,13 @@ def runs(references: Sequence[Reference]) -> Iterator[Run]:
         pieces.append(samples[begin:end])
         words += [SpokenWord(w.text, w.start_s + shift_s, w.end_s + shift_s) for w in reference.words]
         texts.append(reference.text)
-        at += len(pieces[-1])
+        spans.append((at, at + len(pieces[-1])))
+        at = spans[-1][1]
         if at >= RUN_S_MIN * SAMPLE_RATE_HZ:
-            yield Run(np.concatenate(pieces), tuple(pieces), tuple(words), " ".join(texts))
-            pieces, words, texts, at = [], [], [], 0
+            yield Run(np.concatenate(pieces), tuple(spans), tuple(words), " ".join(texts))
+            pieces, spans, words, texts, at = [], [], [], [], 0
     if pieces:
-        yield Run(np.concatenate(pieces), tuple(pieces), tuple(words), " ".join(texts))
+        yield Run(np.concatenate(pieces), tuple(spans), tuple(words), " ".join(texts))
 
 
 def recorded(reference: Reference) -> Run:
@@ -94,12 +134,12 @@ def recorded(reference: Reference) -> Run:
     samples: Samples = soundfile.read(str(reference.path), dtype="int16")[0]
     between_s = [(one.end_s + other.start_s) / 2 for one, other in pairwise(reference.timed)]
     borders_s = list(pairwise([0.0, *between_s, len(samples) / SAMPLE_RATE_HZ]))
-    spans_s = [
-        (max(first_s, said.start_s - EDGE_S), min(last_s, said.end_s + EDGE_S))
-        for said, (first_s, last_s) in zip(reference.timed, borders_s, strict=True)
-    ]
     utterances = tuple(
-        samples[round(start_s * SAMPLE_RATE_HZ) : round(end_s * SAMPLE_RATE_HZ)] for start_s, end_s in spans_s
+        (
+            round(max(first_s, said.start_s - EDGE_S) * SAMPLE_RATE_HZ),
+            round(min(last_s, said.end_s + EDGE_S) * SAMPLE_RATE_HZ),
+        )
+        for said, (first_s, last_s) in zip(reference.timed, borders_s, strict=True)
     )
     return Run(samples, utterances, reference.words, reference.text)
 
@@ -144,11 +184,45 @@ def _is_beside(word: SpokenWord, cuts_s: Sequence[float]) -> bool:
     return any(word.start_s - BESIDE_S < cut_s < word.end_s + BESIDE_S for cut_s in cuts_s)
 
 
-def between_words(run: Run, cuts_s: Sequence[float]) -> list[Samples]:
-    """The run, cut at the borders of words, by the reference, that are nearest to some cuts."""
-    borders_s = [(one.end_s + other.start_s) / 2 for one, other in pairwise(run.words)]
-    nearest_s = sorted({min(borders_s, key=lambda border_s: abs(border_s - cut_s)) for cut_s in cuts_s})
-    return np.split(run.samples, [round(at_s * SAMPLE_RATE_HZ) for at_s in nearest_s])
+def misread(words: Sequence[SpokenWord], heard: str, seams_s: Sequence[float]) -> tuple[Misread, Misread]:
+    """What is wrong with the words near seams, and with the others.
+
+    An added word counts with the one before it.
+    """
+    said = [(text, word) for word in words for text in _plain(word.text).split()]
+    near, elsewhere = Misread(), Misread()
+    parts = [near if _is_near(word, seams_s) else elsewhere for _, word in said]
+    for part in parts:
+        part.n_words += 1
+    got = _plain(heard).split()
+    if not got:
+        near.lost, elsewhere.lost = near.n_words, elsewhere.n_words
+        return near, elsewhere
+    found = jiwer.process_words(" ".join(text for text, _ in said), " ".join(got))
+    for chunk in found.alignments[0]:
+        if chunk.type == "insert":
+            parts[max(0, chunk.ref_start_idx - 1)].added += chunk.hyp_end_idx - chunk.hyp_start_idx
+            continue
+        for part in parts[chunk.ref_start_idx : chunk.ref_end_idx]:
+            part.changed += chunk.type == "substitute"
+            part.lost += chunk.type == "delete"
+    return near, elsewhere
+
+
+def _is_near(word: SpokenWord, seams_s: Sequence[float]) -> bool:
+    middle_s = (word.start_s + word.end_s) / 2
+    return any(abs(middle_s - seam_s) < NEAR_S for seam_s in seams_s)
+
+
+def filled(utterances: Sequence[Span], n_samples_max: int) -> list[Span]:
+    """Windows of as many whole utterances as each may hold; one that is longer stands alone."""
+    windows: list[Span] = []
+    for start, end in utterances:
+        if windows and end - windows[-1][0] <= n_samples_max:
+            windows[-1] = (windows[-1][0], end)
+        else:
+            windows.append((start, end))
+    return windows
 
 
 def main() -> None:
@@ -185,47 +259,73 @@ def _compare(
     *,
     context: bool,
 ) -> None:
-    """Print what a model makes of the same runs, cut in four ways."""
-    print(f"{'':34}{'wrong':>7}{'cuts':>6}{'in words':>10}{'lost':>6}{'doubled':>9}")
-    alone = [decode_windows(run.utterances, transcriber) for run in material]
-    _row("utterances one by one", material, alone)
-    read = {
+    """Print what a model makes of the same runs, in four kinds of windows."""
+    n_max = round(SERVER.segment_s_max * SAMPLE_RATE_HZ)
+    whole = {
+        "utterances one by one": [list(run.utterances) for run in material],
+        f"utterances, in {SERVER.segment_s_max:g} s as many as fit": [
+            filled(run.utterances, n_max) for run in material
+        ],
+    }
+    heard = {
         name: [
-            decode_stream(
-                run.samples,
-                scorer,
-                transcriber,
-                segmenter=replace(SERVER, overlap_ms=overlap),
-                context=context,
-            )
+            decode_windows([run.samples[start:end] for start, end in windows], transcriber)
+            for run, windows in zip(material, all_windows, strict=True)
+        ]
+        for name, all_windows in whole.items()
+    }
+    n_windows = {name: sum(map(len, all_windows)) for name, all_windows in whole.items()}
+    cuts: dict[str, list[list[float]]] = {}
+    for name, overlap in (("cut, windows side by side", 0.0), (f"cut, {overlap_ms:g} ms joined", overlap_ms)):
+        segmenter = replace(SERVER, overlap_ms=overlap)
+        streams = [
+            decode_stream(run.samples, scorer, transcriber, segmenter=segmenter, context=context)
             for run in material
         ]
-        for name, overlap in (
-            ("cut, windows side by side", 0.0),
-            (f"cut, {overlap_ms:g} ms joined", overlap_ms),
-        )
-    }
-    cuts = [cuts_of(finals) for finals in next(iter(read.values()))]
-    cleanly = [
-        decode_windows(between_words(run, cuts_s), transcriber)
-        for run, cuts_s in zip(material, cuts, strict=True)
-    ]
-    _row("cut between words, by reference", material, cleanly, cuts)
-    for name, streams in read.items():
-        _row(name, material, [text_of(finals) for finals in streams], [cuts_of(finals) for finals in streams])
+        heard[name] = [text_of(finals) for finals in streams]
+        n_windows[name] = sum(map(len, streams))
+        cuts[name] = [cuts_of(finals) for finals in streams]
+    print(f"{'':34}{'wrong':>7}{'windows':>9}{'cuts':>6}{'in words':>10}{'lost':>6}{'doubled':>9}")
+    for name, texts in heard.items():
+        _row(name, material, texts, n_windows[name], cuts.get(name))
+    _by_distance(material, heard, cuts[name])
 
 
 def _row(
-    name: str, material: Sequence[Run], heard: Sequence[str], cuts: Sequence[Sequence[float]] = ()
+    name: str,
+    material: Sequence[Run],
+    heard: Sequence[str],
+    n_windows: int,
+    cuts: Sequence[Sequence[float]] | None,
 ) -> None:
+    """Print one kind of windows: wrong words, windows per second, and what is beside its cuts."""
     wrong = pool([_errors(run, text) for run, text in zip(material, heard, strict=True)])
-    if not cuts:
-        print(f"{name:34}{wrong.wer:>7.1%}", flush=True)
-        return
-    beside = [seams(run.words, text, at) for run, text, at in zip(material, heard, cuts, strict=True)]
-    inside = sum(n_inside(at, run.words) for run, at in zip(material, cuts, strict=True))
-    lost, doubled = sum(one.lost for one in beside), sum(one.doubled for one in beside)
-    print(f"{name:34}{wrong.wer:>7.1%}{sum(map(len, cuts)):>6}{inside:>10}{lost:>6}{doubled:>9}", flush=True)
+    seconds = sum(len(run.samples) for run in material) / SAMPLE_RATE_HZ
+    row = f"{name:34}{wrong.wer:>7.1%}{n_windows / seconds:>7.2f}/s"
+    if cuts is not None:
+        beside = [seams(run.words, text, at) for run, text, at in zip(material, heard, cuts, strict=True)]
+        inside = sum(n_inside(at, run.words) for run, at in zip(material, cuts, strict=True))
+        lost, doubled = sum(one.lost for one in beside), sum(one.doubled for one in beside)
+        row += f"{sum(map(len, cuts)):>6}{inside:>10}{lost:>6}{doubled:>9}"
+    print(row)
+
+
+def _by_distance(
+    material: Sequence[Run], heard: Mapping[str, Sequence[str]], seams_s: Sequence[Sequence[float]]
+) -> None:
+    """Print what each kind of windows makes of the words near some seams, and of all others."""
+    title = f"words less than {NEAR_S:g} s from a seam of the last row, and the others"
+    print(f"{title:>80}")
+    print(f"{'':34}" + 2 * f"{'wrong':>9}{'changed':>8}{'lost':>6}{'added':>6}")
+    for name, texts in heard.items():
+        parts = [misread(run.words, text, at) for run, text, at in zip(material, texts, seams_s, strict=True)]
+        row = f"{name:34}"
+        for part in (
+            sum((one for one, _ in parts), Misread()),
+            sum((other for _, other in parts), Misread()),
+        ):
+            row += f"{part.share:>9.1%}{part.changed:>8}{part.lost:>6}{part.added:>6}"
+        print(row, flush=True)
 
 
 def _errors(run: Run, heard: str) -> Counts:

@@ -52,7 +52,8 @@ class SegmenterConfig:
     """No segment lasts longer, pre-roll and overlap included."""
 
     overlap_ms: float = 0
-    """Audio before a cut that the next segment begins with, for owners who join what both say of it."""
+    """Audio before a cut that the next segment begins with, for owners who join what both say of it; none
+    where the cut is at a breath."""
 
     def __post_init__(self) -> None:
         """Check every value against its range."""
@@ -63,8 +64,8 @@ class SegmenterConfig:
         _require("fade_ms", self.fade_ms, 0, 500)
         _require("pre_roll_ms", self.pre_roll_ms, 0, 500)
         _require("post_roll_ms", self.post_roll_ms, 0, 1_000)
-        # One second is more than the longest pre-roll and no less than the stretch searched for a cut, so
-        # that both sides of any cut contain speech. 30 s is what Whisper decodes at once.
+        # One second is more than the longest pre-roll, so that speech lies before any cut. 30 s is what
+        # Whisper decodes at once.
         _require("segment_s_min", self.segment_s_min, 1.0, 29.0)
         _require("segment_s_max", self.segment_s_max, self.segment_s_min + 1.0, 30.0)
         # Less than the shortest segment, so that each cut lies behind the one before.

@@ -16,7 +16,7 @@ class CloseReason(Enum):
 
     LENGTH = "length"
     """The segment reached its limit while speech went on; the next segment follows without a gap, and begins
-    the overlap earlier."""
+    the overlap earlier unless it was cut at a breath."""
 
     FLUSH = "flush"
     """The owner asked for it."""

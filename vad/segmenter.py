@@ -15,9 +15,9 @@ threshold (0.5) or, in an open segment, the exit threshold (0.35).
    that the speech ends with count as silence, too, as many as the fade has room for (96 ms); but
    the silence behind them is never less than the post-roll, or the pause where that is shorter.
 3. Length. When a segment that did not close by rule 2 is 5 s long, it is cut at the best place of its last
-   second, see ``vad.cut``, never before it is 2 s long. What follows the cut opens the next segment of the
-   same utterance, without a gap; it begins the overlap (none) before the cut. The first part closes with
-   LENGTH.
+   second, or at a breath before that, see ``vad.cut``, never before it is 2 s long. What follows the cut
+   opens the next segment of the same utterance, without a gap; it begins the overlap (none) before the cut,
+   or at the cut if that is at a breath. The first part closes with LENGTH.
 4. Silent remainder. If no frame after that cut reaches the enter threshold, nothing is opened: the utterance
    ends as by rule 2, after the last speech frame and the post-roll. Silence is never sent, for a decoder
    invents text for it.
@@ -35,14 +35,17 @@ from typing import Final
 
 from vad.audio import frames_covering_ms, frames_within_ms
 from vad.config import SegmenterConfig
-from vad.cut import ChooseCut, choose_cut
+from vad.cut import ChooseCut, choose_cut, is_breath
 from vad.events import CloseReason, Event, SegmentClosed, SegmentGrew, SpeechStarted
 
 _SURE_ABOVE_ENTER: Final = 0.2
 """So far above the enter threshold a frame is surely speech; below, it may be what the detector hears behind
 it."""
-_CUT_SEARCH_MS: Final = 1000
-"""How far back from the limit a cut is looked for: the last second holds two or three word borders."""
+_LATE_MS: Final = 1000
+"""How far back from the limit a cut is looked for in fluent speech: two or three word borders."""
+_BREATH_MS: Final = 3000
+"""How far back from the limit a breath is looked for: the rest of what may be cut of 5 s."""
+_N_LATE: Final = frames_within_ms(_LATE_MS)
 
 
 @dataclass(slots=True)
@@ -52,6 +55,8 @@ class _OpenSegment:
     """Of the utterance's first segment."""
     last_speech_frame: int
     """By the exit threshold."""
+    first_clear_frame: int
+    """By the enter threshold, behind the overlap."""
     last_clear_frame: int
     """By the enter threshold."""
     last_sure_frame: int
@@ -98,7 +103,7 @@ class Segmenter:
         self._frames_max = frames_within_ms(1000 * config.segment_s_max)
         frames_cuttable = self._frames_max - frames_covering_ms(1000 * config.segment_s_min)
         # The frames before which a cut may be made, no others: so a cut never comes too early.
-        self._recent: deque[float] = deque(maxlen=min(frames_within_ms(_CUT_SEARCH_MS), frames_cuttable))
+        self._recent: deque[float] = deque(maxlen=min(frames_within_ms(_BREATH_MS), frames_cuttable))
         self._open: _OpenSegment | None = None
         self._used_until = 0  # The end of the last closed segment; no later one starts before it.
         self._next_segment = 0
@@ -158,7 +163,7 @@ class Segmenter:
             return self._continue(self._open, frame, probability, is_clear)
         if not is_clear:
             return []
-        self._open = _OpenSegment(start_frame_if_opened, start_frame_if_opened, frame, frame, frame)
+        self._open = _OpenSegment(start_frame_if_opened, start_frame_if_opened, frame, frame, frame, frame)
         return [SpeechStarted(frame), self._grew(self._open)]
 
     def flush(self) -> list[Event]:
@@ -209,9 +214,10 @@ class Segmenter:
 
     def _cut(self, segment: _OpenSegment) -> list[Event]:
         """Apply rules 3 and 4 to a segment that has reached its limit."""
-        recent = list(self._recent)
-        first_frame = self._n_frames - len(recent)
-        index = self._choose_cut(recent, first_frame) if self._choose_cut else choose_cut(recent)
+        # Behind the first clear frame, so that no part is without one.
+        first_frame = max(self._n_frames - len(self._recent), segment.first_clear_frame + 1)
+        recent = list(self._recent)[first_frame - self._n_frames :]
+        index = self._choose_cut(recent, first_frame) if self._choose_cut else choose_cut(recent, _N_LATE)
         if not 0 <= index < len(recent):
             raise ValueError(f"a cut must be at a position from 0 to {len(recent) - 1}, not {index}")
         cut_frame = first_frame + index
@@ -219,9 +225,10 @@ class Segmenter:
             return [self._end_utterance(segment, CloseReason.PAUSE)]
         closed = self._close(segment, cut_frame, cut_frame - 1, CloseReason.LENGTH)
         self._open = _OpenSegment(
-            cut_frame - self._overlap,
+            cut_frame if is_breath(recent, index) else cut_frame - self._overlap,
             segment.utterance_start_frame,
             segment.last_speech_frame,
+            next(i for i, p in enumerate(recent[index:], cut_frame) if p >= self._config.enter_threshold),
             segment.last_clear_frame,
             segment.last_sure_frame,
         )

@@ -46,6 +46,13 @@ test("a partial of the next segment may come before the final of this one", () =
   assert.deepEqual([texts(after), shown(after)], [["One"], [["", "two"]]]);
 });
 
+test("words that a final leaves to the next segment are shown on", () => {
+  const transcript = told([
+    partial(0, "one two three", 13), final(0, "One two", { utterance_end: false }), partial(1, "three", 5),
+  ]);
+  assert.deepEqual([texts(transcript), shown(transcript)], [["One two"], [["three", ""]]]);
+});
+
 test("finals of one utterance share a paragraph, the next utterance opens another", () => {
   const transcript = told([
     final(0, "One two", { utterance_end: false }), final(1, "three."), final(2, "Four."),

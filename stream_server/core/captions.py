@@ -7,14 +7,23 @@ segment shows other words in their place, even where a later hypothesis disagree
 shown from the same number of words on. A final is what the engine says of the whole segment and is not
 bound by partials, since those depend on load and a transcript must not.
 
+Where running speech was cut, partials may have shown more than the final says: its words end at the seam
+(``core.seams``), a second or more before the place that was heard. The next segment's caption begins with
+the rest, so that nobody sees words go and come back: what was stable stays so, and the rest is a hypothesis
+for the next one to agree with.
+
 Punctuation counts apart from the word before it, see ``core.words``, but a word is not stable before the
 punctuation that touches it is: "Michael" that becomes "Michael, can" has changed for whoever reads it.
 """
 
 import re
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 from stream_server.core.words import TOKEN
+
+SHIFT_WORDS_MAX = 2
+"""A final and a partial of the same speech that differ by more words before a place say nothing of it."""
 
 
 class SegmentCaption:
@@ -31,6 +40,29 @@ class SegmentCaption:
         self._tokens: list[str] = []
         self._n_stable = 0
         self._stable_text = ""
+        self._text = ""
+
+    @property
+    def shown(self) -> tuple[str, int]:
+        """The text to show and how many of its leading code points are stable."""
+        return self._text, len(self._stable_text)
+
+    def behind(self, said: str) -> "SegmentCaption":
+        """The caption of the next segment, with what this one shows behind the end of its final.
+
+        Args:
+            said: The final's text; may differ from what was shown before its end.
+        """
+        following = SegmentCaption(self._n_held)
+        start = _end_of(said, self._text)
+        if start is None:
+            return following
+        following.revision = 1
+        following._text = self._text[start:]
+        following._stable_text = self._stable_text[start:]
+        following._tokens = TOKEN.findall(following._text)
+        following._n_stable = len(TOKEN.findall(following._stable_text))
+        return following
 
     def update(self, hypothesis: str) -> tuple[str, int]:
         """Take the next hypothesis, in the order in which the windows grew.
@@ -39,6 +71,11 @@ class SegmentCaption:
             The text to show and how many of its leading code points are stable.
         """
         self.revision += 1
+        self._text = self._follow(hypothesis)
+        return self.shown
+
+    def _follow(self, hypothesis: str) -> str:
+        """The text to show when this hypothesis comes."""
         matches = list(TOKEN.finditer(hypothesis))
         tokens = [match.group() for match in matches]
         if (
@@ -50,10 +87,23 @@ class SegmentCaption:
             self._n_stable = max(self._n_stable, agreed)
             self._tokens = tokens
             self._stable_text = hypothesis[: matches[self._n_stable - 1].end()] if self._n_stable else ""
-            return hypothesis, len(self._stable_text)
+            return hypothesis
         tail = hypothesis[matches[self._n_stable - 1].end() :] if len(tokens) > self._n_stable else ""
         self._tokens = self._tokens[: self._n_stable] + tokens[self._n_stable :]
-        return _join(self._stable_text, tail), len(self._stable_text)
+        return _join(self._stable_text, tail)
+
+
+def _end_of(said: str, text: str) -> int | None:
+    """Where the word begins that follows what was said, in a text of the same speech; None if none does."""
+    words = [match for match in TOKEN.finditer(text) if match.group()[0].isalnum()]
+    told = [token.casefold() for token in TOKEN.findall(said) if token[0].isalnum()]
+    heard = [match.group().casefold() for match in words]
+    *blocks, _ = SequenceMatcher(None, told, heard, autojunk=False).get_matching_blocks()
+    shift = blocks[-1].b - blocks[-1].a if blocks else None
+    if shift is None or abs(shift) > SHIFT_WORDS_MAX or len(told) + shift >= len(words):
+        return None
+    # Words at the end of what was said that the text does not have stand for as many that it has.
+    return words[len(told) + shift].start()
 
 
 def _join(stable_text: str, tail: str) -> str:

@@ -5,7 +5,8 @@ Rules:
 1. A partial is asked for whenever the segment has grown by ``partial_frames``.
 2. Each carries the tokens of the hypothesis before it as a draft, which spares the engine work.
 3. Unless the client wants tentative words, only what is stable is shown, and nothing until that has grown.
-4. A hypothesis that the guard took away shows nothing: what is shown stays until the next.
+4. Behind a cut, what was shown of the segment before and its final does not say is shown at once.
+5. A hypothesis that the guard took away shows nothing: what is shown stays until the next.
 """
 
 from stream_server.core.captions import SegmentCaption
@@ -26,14 +27,32 @@ class Partials:
         self._start = start
         self._settings = settings
         self._asked_frame = 0
-        self.begin_segment()
-
-    def begin_segment(self) -> None:
-        """Another segment is open, or none yet."""
-        self._caption = SegmentCaption(self._settings.held_words)
+        self._before = self._caption = SegmentCaption(settings.held_words)
         self._n_shown = 0
         self.draft: tuple[int, ...] = ()
         """Tokens of the last hypothesis."""
+        self.heard_until = 0
+        """Where the window of the last hypothesis ended, of this segment or the one before, samples."""
+
+    def begin_segment(self) -> None:
+        """A segment has closed; what comes is of the next."""
+        self._before, self._caption = self._caption, SegmentCaption(self._settings.held_words)
+        self._n_shown = 0
+        self.draft = ()
+
+    def go_on_behind(self, said: str) -> tuple[str, int] | None:
+        """The final of the segment before has left, and the open one was cut from it.
+
+        Args:
+            said: The final's text.
+
+        Returns:
+            As ``take``: what was shown behind the end of that text.
+        """
+        if self._caption.revision or not said:
+            return None
+        self._caption = self._before.behind(said)
+        return self._news() if self._caption.revision else None
 
     @property
     def revision(self) -> int:
@@ -58,7 +77,12 @@ class Partials:
         if result.dropped is not None and not result.text:
             return None  # invented text, see ``engine.guard``
         self.draft = result.tokens
-        text, stable = self._caption.update(result.text)
+        self.heard_until = result.end
+        self._caption.update(result.text)
+        return self._news()
+
+    def _news(self) -> tuple[str, int] | None:
+        text, stable = self._caption.shown
         if self._start.tentative:
             return text, stable
         if stable == self._n_shown:

@@ -1,6 +1,7 @@
 """Joins what two windows say where running speech was cut for its length.
 
-The windows overlap there, so that a word beside the cut is whole in at least one of them. Rules:
+The windows overlap there, unless nobody speaks at the cut, so that a word beside it is whole in at least one
+of them. Rules:
 
 1. The *seam* is a border of words by the left window's times: the one nearest to the middle of the overlap.
    Words before it are the left window's, words behind it the right one's. It is chosen from the left window

@@ -30,6 +30,7 @@ from stream_server.core.context import Context
 from stream_server.core.early import EarlyFinal
 from stream_server.core.endpointing import segmenter_config
 from stream_server.core.finals import FinalQueue, Mark, PendingFinal
+from stream_server.core.hops import Hops
 from stream_server.core.jobs import DecodeJob, DecodeResult
 from stream_server.core.messages import (
     Final,
@@ -304,19 +305,24 @@ class Transcription:
             if not self._is_shown(result):
                 return []
         shown = self._partials.take(result)
+        return self._partial(shown, result, result.start, result.end, result.hops)
+
+    def _partial(
+        self, shown: tuple[str, int] | None, read: DecodeResult, start: int, end: int, hops: Hops | None
+    ) -> list[Step]:
         if shown is None:
             return []
         text, stable = shown
         return [
             Partial(
-                segment=result.segment,
+                segment=self.n_segments,
                 revision=self._partials.revision,
-                start=result.start,
-                end=result.end,
+                start=start,
+                end=end,
                 text=text,
                 stable=stable,
-                model=self._windows.stand_in(result),
-                hops=result.hops,
+                model=self._windows.stand_in(read),
+                hops=hops,
             )
         ]
 
@@ -365,6 +371,10 @@ class Transcription:
         if self._looks is not None:
             self._looks.hear(joined)
         yield final
+        if pending.segment + 1 == self.n_segments and not pending.utterance_end and not self._is_ending:
+            shown = self._partials.go_on_behind(final.text)
+            heard_until = max(final.end, self._partials.heard_until)
+            yield from self._partial(shown, result, final.end, heard_until, None)
         if self._context is not None:
             # One final is under way at a time: this is the one that has just come back.
             seam = self._joins.seam

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vad.cut import choose_cut
+from vad.cut import choose_cut, is_breath
 
 SPEECH = [0.95]
 GAP = [0.1]
@@ -30,17 +30,35 @@ GAP = [0.1]
     ],
 )
 def test_the_cut_falls_into_the_deepest_dip(probabilities: list[float], cut: int) -> None:
-    assert choose_cut(probabilities) == cut
+    assert choose_cut(probabilities, len(probabilities)) == cut
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=40))
-def test_the_cut_is_an_index_of_the_frames_given(probabilities: list[float]) -> None:
-    assert 0 <= choose_cut(probabilities) < len(probabilities)
+@pytest.mark.parametrize(
+    ("probabilities", "cut"),
+    [
+        pytest.param(SPEECH * 5 + GAP * 5 + SPEECH * 20, 7, id="a breath"),
+        pytest.param(SPEECH * 5 + [0.6] * 5 + SPEECH * 20, 29, id="a dip that is none"),
+        pytest.param(
+            SPEECH * 5 + [0.6] * 5 + SPEECH * 10 + [0.8] * 5 + SPEECH * 3, 22, id="a shallower one in time"
+        ),
+        pytest.param(SPEECH * 5 + [0.2] * 5 + SPEECH * 10 + GAP * 5 + SPEECH * 3, 22, id="deeper in time"),
+        pytest.param([0.4] * 30, 29, id="as deep all the time"),
+    ],
+)
+def test_before_the_last_frames_only_a_breath_is_cut_at(probabilities: list[float], cut: int) -> None:
+    assert choose_cut(probabilities, n_late=10) == cut
+    assert is_breath(probabilities, cut) == (min(probabilities) < 0.5)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.integers(1, 40))
+def test_the_cut_is_a_breath_or_one_of_the_last_frames(probabilities: list[float], n_late: int) -> None:
+    cut = choose_cut(probabilities, n_late)
+    assert max(0, len(probabilities) - n_late) <= cut < len(probabilities) or is_breath(probabilities, cut)
 
 
 @given(
     st.lists(st.floats(0.5, 1), min_size=9, max_size=20), st.lists(st.floats(0.5, 1), min_size=9, max_size=20)
 )
 def test_a_silent_gap_between_words_is_always_found(before: list[float], after: list[float]) -> None:
-    cut = choose_cut([*before, *[0.0] * 5, *after])
+    cut = choose_cut([*before, *[0.0] * 5, *after], 1)
     assert cut == len(before) + 2

@@ -146,8 +146,15 @@ def test_running_speech_is_cut_at_the_dip_of_the_last_second() -> None:
     ]
 
 
-def test_a_dip_before_the_last_second_is_not_used() -> None:
-    assert closed(drive(SPEECH * 100 + QUIET * 5 + SPEECH * 51))[0].end_frame == 155
+def test_a_dip_before_the_last_second_is_used_if_it_is_a_breath() -> None:
+    assert closed(drive(SPEECH * 100 + QUIET * 5 + SPEECH * 51))[0].end_frame == 102
+    assert closed(drive(SPEECH * 100 + [0.6] * 5 + SPEECH * 51))[0].end_frame == 155
+
+
+def test_a_breath_is_looked_for_in_the_last_three_seconds() -> None:
+    config = SegmenterConfig(segment_s_max=10.0)
+    assert closed(drive(SPEECH * 210 + QUIET * 5 + SPEECH * 105, Segmenter(config)))[0].end_frame == 311
+    assert closed(drive(SPEECH * 225 + QUIET * 5 + SPEECH * 90, Segmenter(config)))[0].end_frame == 227
 
 
 def test_running_speech_goes_on_from_cut_to_cut_as_one_utterance() -> None:
@@ -199,13 +206,13 @@ def test_the_owner_may_choose_the_place_of_a_cut() -> None:
         return 3
 
     events = closed(drive(SPEECH * 156, Segmenter(RULES, choose_cut=choose_third)))
-    assert offered == [(31, 125)]
-    assert events == [SegmentClosed(0, 0, 128, 127, CloseReason.LENGTH, utterance_end=False)]
+    assert offered == [(93, 63)]
+    assert events == [SegmentClosed(0, 0, 66, 65, CloseReason.LENGTH, utterance_end=False)]
 
 
-@pytest.mark.parametrize("index", [-1, 31])
+@pytest.mark.parametrize("index", [-1, 93])
 def test_a_place_that_was_not_offered_is_refused(index: int) -> None:
-    with pytest.raises(ValueError, match=f"from 0 to 30, not {index}"):
+    with pytest.raises(ValueError, match=f"from 0 to 92, not {index}"):
         drive(SPEECH * 156, Segmenter(RULES, choose_cut=lambda probabilities, first_frame: index))
 
 
@@ -273,6 +280,20 @@ def test_behind_a_cut_a_segment_begins_the_overlap_earlier_which_counts_to_its_l
     assert [(cut.start_frame, cut.end_frame) for cut in cuts] == [(0, 155), (124, 279)]
     assert all(cut.reason is CloseReason.LENGTH for cut in cuts)
     assert events[-1] == SegmentGrew(2, 248, 400)
+
+
+def test_no_part_is_without_clear_speech() -> None:
+    # Behind the first cut, the deepest dip lies before the speech.
+    dips = SPEECH * 62 + QUIET * 5 + [0.36] * 83 + SPEECH * 6 + [0.45] * 55 + SPEECH * 20
+    [first, second, _] = closed(drive(dips + QUIET * 15))
+    assert (first.end_frame, first.reason) == (64, CloseReason.LENGTH)
+    assert (second.start_frame, second.reason) == (64, CloseReason.LENGTH)
+    assert second.end_frame > 150
+
+
+def test_behind_a_breath_a_segment_begins_at_the_cut() -> None:
+    events = drive(SPEECH * 140 + QUIET * 5 + SPEECH * 11, Segmenter(SegmenterConfig(overlap_ms=1_000)))
+    assert events[-1] == SegmentGrew(1, 142, 156)
 
 
 @pytest.mark.parametrize("overlap_ms", [0, 500, 800])

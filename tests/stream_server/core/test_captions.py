@@ -77,6 +77,44 @@ def test_the_last_words_of_a_hypothesis_are_not_stable_by_it(hypotheses: list[st
     assert show(*hypotheses, n_held=2) == shown
 
 
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("a b", "c d| e f"),
+        ("A b.", "c d| e f"),
+        # Behind what was stable, too.
+        ("a b c d e", "|f"),
+        # The final reads some words differently, and one more or less.
+        ("a x", "c d| e f"),
+        ("x b", "c d| e f"),
+        ("a a b", "c d| e f"),
+        ("b", "c d| e f"),
+        # It says all of it, more, or something else.
+        ("a b c d e f", "|"),
+        ("a b c d e f g", "|"),
+        ("v w x y", "|"),
+        ("d", "|"),
+    ],
+)
+def test_what_the_final_does_not_say_is_shown_of_the_next_segment(said: str, left: str) -> None:
+    caption = SegmentCaption(2)
+    caption.update("a b c d e")
+    caption.update("a b c d e f")
+    following = caption.behind(said)
+    text, stable = following.shown
+    assert f"{text[:stable]}|{text[stable:]}" == left
+    assert following.revision == bool(text)
+
+
+def test_what_was_stable_behind_a_final_stays_so() -> None:
+    caption = SegmentCaption()
+    caption.update("a b c d")
+    caption.update("a b c d")
+    following = caption.behind("a b")
+    assert following.update("c d e") == ("c d e", 3)
+    assert following.update("see d e f") == ("c d e f", 3)
+
+
 def test_stable_counts_code_points() -> None:
     caption = SegmentCaption()
     caption.update("😀 one")

@@ -306,6 +306,52 @@ def test_a_final_at_a_cut_ends_at_its_seam_and_does_not_wait() -> None:
     assert world.numbers == list(range(final.end // FRAME_SAMPLES))
 
 
+def cut_with_partials(tentative: bool) -> Timed:
+    """A session that has cut running speech once, with partials up to then, and awaits its final."""
+    server = dataclasses.replace(JOINED, partial_frames=4)
+    world = Timed(server).start(dataclasses.replace(START, tentative=tentative))
+    world.send(numbered_speech(range(170)))
+    while not world.jobs or not world.jobs[-1].final:
+        world.score(1)
+        if world.jobs and not world.jobs[-1].final:
+            world.decode()
+    return world
+
+
+@pytest.mark.parametrize("tentative", [True, False])
+def test_words_shown_behind_a_seam_stay_shown(tentative: bool) -> None:
+    world = cut_with_partials(tentative)
+    shown = numbers_in(world.of(Partial)[-1].text)
+    [final, rest] = world.decode()
+    assert isinstance(final, Final)
+    assert isinstance(rest, Partial)
+    assert rest.segment == final.segment + 1
+    assert [*numbers_in(final.text), *numbers_in(rest.text)] == shown
+    assert final.end == rest.start < rest.end
+    world.score()
+    world.decode()
+    later = world.of(Partial)[-1]
+    assert later.revision > rest.revision
+    assert later.text.startswith(rest.text[: rest.stable])
+
+
+def test_words_behind_a_seam_are_not_shown_once_their_segment_has_closed() -> None:
+    world = cut_with_partials(tentative=True)
+    world.send(silence(30))
+    world.score()
+    world.jobs = [job for job in world.jobs if job.final]
+    [final, *others] = world.decode()
+    assert isinstance(final, Final)
+    assert others == []
+
+
+def test_clients_without_partials_are_shown_none_behind_a_seam() -> None:
+    world = Timed(JOINED).start(dataclasses.replace(START, partials=False))
+    world.send(numbered_speech(range(170)))
+    world.score()
+    assert [type(event) for event in world.decode()] == [Final]
+
+
 def test_a_model_that_cannot_time_words_is_given_windows_side_by_side() -> None:
     server = dataclasses.replace(SETTINGS, segmenter=JOINED.segmenter)
     world = World(server).start(dataclasses.replace(START, partials=False))
