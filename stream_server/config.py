@@ -238,8 +238,7 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Most windows decoded at once."""
     context: bool = False
     """Finals are read on from the text of those before, by models trained for it, unless a client says no.
-    Off: it helps weights of OpenAI's where speech is cut, and harms ``demo-en``, see
-    ``benchmarks/results/2026-11-21-seams.md``."""
+    Off: ``demo-en`` reads worse with it, see ``benchmarks/results/2026-11-21-seams.md``."""
     early_finals: bool = True
     """A segment is read as a final when its pause begins, so that the text is there when the pause is long
     enough to be sure of; if speech goes on, that was a partial."""
