@@ -13,11 +13,11 @@ from torch import Tensor
 
 from stream_server.core.jobs import GuardRule
 from stream_server.core.messages import BeamSearch
-from stream_server.engine.decoder import BatchDecoder, _choose
+from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.guard import Thresholds
 from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.rows import Decoded, DecodeOptions
-from stream_server.engine.rules import Place
+from stream_server.engine.rules import Place, choose
 
 pytestmark = pytest.mark.model
 
@@ -155,7 +155,7 @@ def test_tokens_are_drawn_from_whispers_distribution(temperature: float) -> None
     # Chances at regular distances: each token comes as often as its probability says, up to one.
     chances = (np.arange(n_draws) + 0.5) / n_draws
     places = [Place(False, None, temperature, float(chance)) for chance in chances]
-    counts = Counter(_choose(logits.expand(n_draws, -1), places).tolist())
+    counts = Counter(choose(logits.expand(n_draws, -1), places).tolist())
     expected = torch.distributions.Categorical(logits=logits / temperature).probs
     for token in range(50):
         assert abs(counts[token] - n_draws * float(expected[token])) <= 1.01
@@ -165,10 +165,10 @@ def test_tokens_are_drawn_from_whispers_distribution(temperature: float) -> None
 @pytest.mark.parametrize("chance", [0.0, np.nextafter(1.0, 0.0)])
 def test_the_ends_of_the_distribution_are_allowed_tokens(chance: float) -> None:
     logits = torch.tensor([[-torch.inf, -torch.inf, 1.0, 0.5, -torch.inf, -torch.inf]])
-    assert int(_choose(logits, [Place(False, None, 0.4, chance)])) in (2, 3)
+    assert int(choose(logits, [Place(False, None, 0.4, chance)])) in (2, 3)
 
 
 def test_greedy_rows_beside_sampled_ones_take_the_likeliest() -> None:
     logits = torch.tensor([[0.0, 3.0, 1.0]] * 3)
     places = [Place(False, None), Place(False, None, 1.0, 0.999), Place(False, None)]
-    assert _choose(logits, places).tolist() == [1, 2, 1]
+    assert choose(logits, places).tolist() == [1, 2, 1]
