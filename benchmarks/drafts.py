@@ -6,16 +6,15 @@ three take turns window by window, so that a busy machine slows them alike. How 
 was chosen on recordings of the same voices, so others may save somewhat less.
 Run: ``python -m benchmarks.drafts`` in the repository.
 
-Measured 2026-11-21, AMD EPYC, torch 2.13.0+cpu, 1 thread, ``demo-en``, 68 windows; other work ran beside, so
-only the ratios of time are given::
+Measured 2026-11-21, AMD EPYC, torch 2.13.0+cpu, 1 thread, ``demo-en``, 68 windows, nothing else running::
 
-    with drafts             172 passes (0.32 of without)    0.68 of the time
-    without                 533 passes (1.00 of without)    1.00
-    whisper.decode, 30 s    507 passes (0.95 of without)    6.27
+    with drafts             172 passes (0.32 of without)    20.9 ms a window (0.70)
+    without                 533 passes (1.00 of without)    29.9 ms a window (1.00)
+    whisper.decode, 30 s    507 passes (0.95 of without)   233.9 ms a window (7.81)
 
-Without branches (``engine.guesses``) it was 217 passes (0.41) and 0.63 of the time: a model as small as this
-computes a place nearly as long as its share of a pass takes. On one row of the shape ``tiny``, three places
-more made a pass 1.2 times as long.
+Without branches (``engine.guesses``) it was 217 passes (0.41) and, beside other work, 0.63 of the time for
+0.68: a model as small as this computes a place nearly as long as its share of a pass takes. On one row of the
+shape ``tiny``, three places more made a pass 1.2 times as long.
 """
 
 import datetime
