@@ -78,12 +78,15 @@ async def watch(server: Server, minutes: float, step_s: float) -> list[Sample]:
     cpu_s = server.cpu_s()
     while time.monotonic() < began_s + 60 * minutes:
         await asyncio.sleep(step_s)
+        # It keeps them until they are asked for, which would look as if sessions grew.
+        lag_s = max(await server.lags_s())
         now_s, now_cpu_s = time.monotonic(), server.cpu_s()
         used = (now_cpu_s - cpu_s) / (now_s - then_s)
         samples.append(Sample((now_s - began_s) / 60, used, server.rss_bytes()))
         then_s, cpu_s = now_s, now_cpu_s
         print(
-            f"{samples[-1].at_min:5.1f} min {used:8.3f} cores {samples[-1].rss_bytes / 1e6:8.1f} MB",
+            f"{samples[-1].at_min:5.1f} min {used:8.3f} cores {samples[-1].rss_bytes / 1e6:8.1f} MB"
+            f" {1000 * lag_s:6.0f} ms lag",
             flush=True,
         )
     return samples
