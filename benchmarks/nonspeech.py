@@ -10,6 +10,7 @@ Run: ``make nonspeech`` (``HOURS=10 SEED=1``). Prints a table; exits with 1 if a
 
 import argparse
 import datetime
+import math
 import sys
 import time
 from collections import Counter
@@ -67,7 +68,7 @@ def main() -> int:
     torch.set_num_threads(1)
     network, transcriber = SileroVad(), WhisperTranscriber(embedded_model(), "cpu")
     started_s = time.monotonic()
-    n_rounds = max(1, round(options.hours * 3_600 / (STREAMS * STREAM_S)))
+    n_rounds = math.ceil(options.hours * 3_600 / (STREAMS * STREAM_S))
     streamed: Counter[str] = Counter()
     bypassed: Counter[str] = Counter()
     passed: Counter[str] = Counter()

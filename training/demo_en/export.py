@@ -29,10 +29,11 @@ from .vocabulary import N_WHISPER, UNKNOWN, Vocabulary
 BYTES_MAX = 30_000_000
 LICENCE = "Apache-2.0"
 SYNTHETIC_ONLY = "synthetic voices only: trained on espeak-ng and flite, not for human speech"
-GUARD = {"logprob_min": -1.5, "logprob_floor": -2.2, "sure_no_speech": 0.02}
-"""Log-probabilities of speech and of sounds overlap altogether; the probability of no speech parts them: at
-most 0.003 for 135 finals of the recordings, at least 0.038 for 337 windows without speech to which it gave
-text (step 14,739). ``make nonspeech`` tells whether the lines still hold for another checkpoint."""
+GUARD = {"logprob_min": -1.5, "logprob_floor": -1.5, "sure_no_speech": 0.006}
+"""The probability of no speech parts speech from sounds: at most 0.0035 for the finals of the recordings; in
+19 h of sounds two finals with text had less than 0.02, half a second each, with log-probabilities of -1.31
+and -1.53, where 2 of the 76 finals of the recordings have less than -1.5 (step 19,867). ``make nonspeech``
+tells whether the lines still hold for another checkpoint."""
 _N_SILENT = 24
 
 
