@@ -59,7 +59,7 @@ test-browser: $(VENV)/.dev client_js/node_modules/.installed ## run the tests th
 faults: $(VENV)/.dev ## kill, stop and starve the engine under 20 streams, replace its models: nothing lost, nothing doubled
 	@$(BIN)/python -m pytest -q -s tests/endurance/faults.py tests/endurance/replacement.py
 
-soak: $(VENV)/.dev ## 10,000 jobs through the model: memory stays flat (SOAK_JOBS=... for another number)
+soak: $(VENV)/.dev ## 10,000 jobs through the model after 10,000 to settle: memory stays flat (SOAK_JOBS=... for another number)
 	@$(BIN)/python -m pytest -q -s tests/endurance/soak.py
 
 steady: $(VENV)/.dev ## 20 live sessions for 10 minutes: what they cost does not rise (MINUTES=... for another time)
