@@ -147,6 +147,7 @@ class DecodeJob:
         no_speech_prob: float = 0.0,
         tokens: tuple[int, ...] = (),
         words: tuple[Word, ...] = (),
+        word_probabilities: tuple[float, ...] = (),
         temperature: float = 0.0,
         retried: tuple[GuardRule, ...] = (),
         dropped: GuardRule | None = None,
@@ -168,6 +169,7 @@ class DecodeJob:
             tokens=tokens,
             hops=replace(self.hops, decoded_s=now_s),
             words=words,
+            word_probabilities=word_probabilities,
             temperature=temperature,
             retried=retried,
             dropped=dropped,
@@ -221,6 +223,8 @@ class DecodeResult:
     hops: Hops
     words: tuple[Word, ...] = ()
     """Of the text, if they were asked for."""
+    word_probabilities: tuple[float, ...] = field(default=(), repr=False)
+    """How sure the model is of each ``core.words.TOKEN`` of the text, 0 to 1; empty if nobody knows."""
     temperature: float = 0.0
     """At which the text was sampled; 0 is greedy."""
     retried: tuple[GuardRule, ...] = ()

@@ -30,6 +30,7 @@ from stream_server.engine.network import PLACES_MAX, Network
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
 from stream_server.engine.rules import Place, TokenRules, choose, initial_steps, no_speech_probs
 from stream_server.engine.steps import Slot, StepLoop
+from stream_server.engine.sureness import word_probabilities
 
 UNSPACED_LANGUAGES = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
 """Written without spaces: whisper times each character."""
@@ -133,7 +134,9 @@ class BatchDecoder:
         starts = self._starts(plan, options, cache)
         rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
         self._run(list(rows), cache, slot)
-        return [self._decoded(row, row.tokens, row.logprob, is_whole=row.is_whole) for row in rows]
+        return [
+            self._decoded(row, row.tokens, row.logprob, row.logprobs, is_whole=row.is_whole) for row in rows
+        ]
 
     def _search(self, features: Tensor, options: Sequence[DecodeOptions], size: int) -> list[Decoded]:
         """Decode windows by beam search, all of the same size."""
@@ -148,7 +151,7 @@ class BatchDecoder:
         ]
         self.n_passes += self._beams.run(list(windows), cache, size)
         return [
-            self._decoded(window, best.tokens, best.logprob, is_whole=best.is_whole)
+            self._decoded(window, best.tokens, best.logprob, (), is_whole=best.is_whole)
             for window, best in ((window, window.best()) for window in windows)
         ]
 
@@ -355,15 +358,25 @@ class BatchDecoder:
             best += tokens.tolist()
         return _Predictions(best, logprobs, no_speech)
 
-    def _decoded(self, row: Row | Beams, tokens: Sequence[int], logprob: float, *, is_whole: bool) -> Decoded:
+    def _decoded(
+        self,
+        row: Row | Beams,
+        tokens: Sequence[int],
+        logprob: float,
+        logprobs: Sequence[float],
+        *,
+        is_whole: bool,
+    ) -> Decoded:
+        text = self.text_of(tokens)
         return Decoded(
             tokens=tuple(tokens),
-            text=self.text_of(tokens),
+            text=text,
             language=row.language,
             avg_logprob=logprob / (len(tokens) + 1),
             no_speech_prob=row.no_speech_prob,
             passes=row.passes,
             is_whole=is_whole,
+            word_probabilities=word_probabilities(text, tokens, logprobs, self._tokenizer),
         )
 
 

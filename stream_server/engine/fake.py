@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from stream_server.core.jobs import Batch, DecodeJob, DecodeResult
 from stream_server.core.messages import Word
 from stream_server.core.settings import ModelFacts
+from stream_server.core.words import TOKEN
 from vad.audio import FRAME_SAMPLES
 from vad.states import SlotArray, VadStates
 
@@ -140,10 +141,24 @@ def _read(job: DecodeJob, now_s: float) -> DecodeResult:
         tags = _tags(samples)
         text = ranges_text(number for _, number in tags)
         words = _time_ranges(job, text, {number: place for place, number in tags}) if job.word_times else ()
-        return job.answered(text=text, language="en", now_s=now_s, words=words)
+        return job.answered(
+            text=text, language="en", now_s=now_s, words=words, word_probabilities=_certain(text)
+        )
     text = " ".join(map(str, numbers))
     words = _time_numbers(job, samples) if job.word_times else ()
-    return job.answered(text=text, language="en", now_s=now_s, tokens=tuple(numbers), words=words)
+    return job.answered(
+        text=text,
+        language="en",
+        now_s=now_s,
+        tokens=tuple(numbers),
+        words=words,
+        word_probabilities=_certain(text),
+    )
+
+
+def _certain(text: str) -> tuple[float, ...]:
+    """Probability 1 for each of its words."""
+    return (1.0,) * len(TOKEN.findall(text))
 
 
 def _time_ranges(job: DecodeJob, text: str, places: Mapping[int, int]) -> tuple[Word, ...]:

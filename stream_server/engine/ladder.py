@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from stream_server.core.jobs import GuardRule
+from stream_server.core.words import TOKEN
 from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.guard import (
     TEMPERATURES,
@@ -124,4 +125,9 @@ class Ladder:
         # Nothing less would do: a token may end between two words, or inside a character.
         while len(self._decoder.text_of(decoded.tokens[:n_tokens])) < len(settled.text):
             n_tokens += 1
-        return replace(decoded, tokens=decoded.tokens[:n_tokens], text=settled.text)
+        return replace(
+            decoded,
+            tokens=decoded.tokens[:n_tokens],
+            text=settled.text,
+            word_probabilities=decoded.word_probabilities[: len(TOKEN.findall(settled.text))],
+        )

@@ -54,6 +54,8 @@ class Decoded:
     """Of the text decoder over this row, language detection not included."""
     is_whole: bool
     """It ended by itself, not at the limit of tokens."""
+    word_probabilities: tuple[float, ...] = ()
+    """Of the text, see ``engine.sureness``; empty after a beam search."""
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class Row:
     """Keys and values before this place are final."""
     logprob: float = 0.0
     """Sum over the tokens, the end included."""
+    logprobs: list[float] = field(default_factory=list)
+    """Of each token."""
     no_speech_prob: float = 0.0
     passes: int = 0
     is_whole: bool = False
@@ -170,4 +174,5 @@ class Row:
             self.is_whole = True
             return True
         self.tokens.append(token)
+        self.logprobs.append(logprob)
         return len(self.tokens) == self.tokens_max

@@ -52,6 +52,8 @@ class _State:
     """float64: sum over the tokens, the end included."""
     said: Tensor
     """int64 (B, S)."""
+    said_logprobs: Tensor
+    """float32 (B, S): of each token said."""
     has_stamps: Tensor
     """bool: the row is with timestamps."""
     last_stamp: Tensor
@@ -84,6 +86,7 @@ class _State:
             is_whole=filled(False, flag),
             logprob=filled(0, real),
             said=filled(0, whole, n_tokens),
+            said_logprobs=filled(0, torch.float32, n_tokens),
             has_stamps=filled(False, flag),
             last_stamp=filled(0, whole),
             is_stamp=filled(False, flag),
@@ -236,9 +239,8 @@ class StepLoop:
         says = runs & ~is_end
         state.logprob.add_(logprobs.double().masked_fill(state.ended, 0.0))
         index = state.n_said[:, None]
-        state.said.scatter_(
-            1, index, torch.where(says[:, None], tokens[:, None], state.said.gather(1, index))
-        )
+        for kept, new in ((state.said, tokens), (state.said_logprobs, logprobs.float())):
+            kept.scatter_(1, index, torch.where(says[:, None], new[:, None], kept.gather(1, index)))
         state.n_said.add_(says)
         state.is_whole.logical_or_(runs & is_end)
         state.ended.logical_or_(is_end | (state.n_said >= state.n_max))
@@ -253,11 +255,12 @@ class StepLoop:
     def _collect(self, places: list[Row | None], state: _State) -> None:
         """Give the rows what they have said since they were loaded, in the way that ``Row.accept`` does."""
         n_rows = len(places)
-        columns = (state.said, state.n_said, state.logprob, state.is_whole, state.ended)
-        said, n_said, logprob, is_whole, ended = (column[:n_rows].tolist() for column in columns)
+        columns = (state.said, state.said_logprobs, state.n_said, state.logprob, state.is_whole, state.ended)
+        said, logprobs, n_said, logprob, is_whole, ended = (column[:n_rows].tolist() for column in columns)
         for i, row in enumerate(places):
             if row is not None and ended[i]:
                 row.tokens += said[i][: n_said[i]]
+                row.logprobs += logprobs[i][: n_said[i]]
                 row.logprob += logprob[i]
                 row.is_whole = is_whole[i]
                 row.passes += n_said[i] + is_whole[i]

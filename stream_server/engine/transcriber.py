@@ -152,6 +152,7 @@ def _answer(job: DecodeJob, reading: Reading, words: tuple[Word, ...], now_s: fl
         no_speech_prob=decoded.no_speech_prob,
         tokens=decoded.tokens,
         words=words,
+        word_probabilities=decoded.word_probabilities,
         temperature=reading.temperature,
         retried=reading.retried,
         dropped=reading.dropped,

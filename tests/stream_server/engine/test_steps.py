@@ -62,9 +62,11 @@ def test_both_loops_sample_the_same_tokens(model: Whisper, decoder: BatchDecoder
     ]
     theirs = BatchDecoder(model, None, chooses_on_device=False).decode(mels, options)
     assert len({row.tokens for row in theirs}) == 6
+    assert len({row.word_probabilities for row in theirs}) > 3
     for ours, wanted in zip(decoder.decode(mels, options), theirs, strict=True):
         assert (ours.tokens, ours.is_whole, ours.passes) == (wanted.tokens, wanted.is_whole, wanted.passes)
         assert ours.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-5)
+        assert ours.word_probabilities == pytest.approx(wanted.word_probabilities, abs=1e-5)
 
 
 def test_a_row_ends_where_the_context_of_the_text_ends() -> None:
