@@ -2,7 +2,8 @@
 
 Recordings are cut as in a session; the growing segment is decoded every ``engine.partial_ms``, and at its
 end once more, as a session without any load does. From the hypotheses follows what readers see: with
-tentative words, and without them for each number of words held back. *Flicker* is that of ``stream-server
+tentative words, and without them for each line of probability that a word must pass if only two hypotheses
+agree on it. *Flicker* is that of ``stream-server
 evaluate``; *later by* is how much longer a reader waits, on average, until something stands in the place of
 a word. The manifest is as for ``stream-server evaluate``.
 Run: ``python -m benchmarks.flicker [--model DIR] [MANIFEST]``.
@@ -35,14 +36,15 @@ from vad.recording import segment_recording
 
 RECORDINGS = embedded_model().parent / "recordings" / "manifest.json"
 FRAME_S = 0.032
-HELD_WORDS = (0, 1, 2, 3)
+LINES = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """What was heard of a segment, earliest first."""
 
-    partials: tuple[str, ...]
+    partials: tuple[tuple[str, tuple[float, ...]], ...]
+    """Texts and the probabilities of their words."""
     final: str
 
 
@@ -52,14 +54,14 @@ def hear(
     """The hypotheses of each segment of a recording, a partial for every ``step`` frames."""
     for cut in segment_recording(samples, network):
         start, end = cut.start_frame * FRAME_SAMPLES, cut.end_frame * FRAME_SAMPLES
-        partials: list[str] = []
+        partials: list[tuple[str, tuple[float, ...]]] = []
         draft: tuple[int, ...] = ()
         for partial_end in range(start + step * FRAME_SAMPLES, end, step * FRAME_SAMPLES):
             result = _read(samples[start:partial_end], transcriber, draft, final=False)
             if (
                 result.text or result.dropped is None
             ):  # As in a session: what the guard took away is not shown.
-                partials.append(result.text)
+                partials.append((result.text, result.word_probabilities))
                 draft = result.tokens
         yield Segment(tuple(partials), _read(samples[start:end], transcriber, draft, final=True).text)
 
@@ -83,12 +85,12 @@ def _read(
     return transcriber.transcribe(Batch((job,)))[0]
 
 
-def shown(segment: Segment, n_held: int, *, tentative: bool) -> list[str]:
+def shown(segment: Segment, sure: float, *, tentative: bool) -> list[str]:
     """What a reader sees of a segment, its final last."""
-    caption = SegmentCaption(n_held)
+    caption = SegmentCaption(sure)
     texts = []
-    for hypothesis in segment.partials:
-        text, stable = caption.update(hypothesis)
+    for hypothesis, probabilities in segment.partials:
+        text, stable = caption.update(hypothesis, probabilities)
         texts.append(text if tentative else text[:stable])
     return [*texts, segment.final]
 
@@ -126,10 +128,10 @@ def main() -> None:
     print(f"{'shown':34}{'flicker':>9}{'later by':>10}")
     first = [shown(segment, 0, tentative=True) for segment in said]
     rows = [("tentative words, too", first)]
-    for n_held in HELD_WORDS:
-        name = f"agreed, but for the last {n_held} words" if n_held else "agreed words"
-        mark = " *" if n_held == engine.held_words else ""
-        rows.append((name + mark, [shown(segment, n_held, tentative=False) for segment in said]))
+    for sure in LINES:
+        name = f"two agree and {sure:.0%} sure, or three" if sure else "two agree"
+        mark = " *" if sure == engine.sure_word else ""
+        rows.append((name + mark, [shown(segment, sure, tentative=False) for segment in said]))
     for name, texts in rows:
         later_s = (mean_wait(texts) - mean_wait(first)) * step * FRAME_S
         print(f"{name:34}{measure_flicker(texts).rate or 0.0:9.1%}{later_s:8.2f} s")

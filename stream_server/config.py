@@ -242,8 +242,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     early_finals: bool = True
     """A segment is read as a final when its pause begins, so that the text is there when the pause is long
     enough to be sure of; if speech goes on, that was a partial."""
-    held_words: int = 2
-    """Words at the end of a hypothesis that partials do not show before the next one has confirmed them."""
+    sure_word: float = 0.5
+    """Partials show a word when two hypotheses agree on it and the model gives it this probability, else when
+    three do; 0: always when two do. Higher is calmer and later, see ``python -m benchmarks.flicker``."""
     partial_ms: int = 512
     """New audio after which a partial is decoded again."""
     load_s: float = 300.0
@@ -266,7 +267,7 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_range("threads", self.threads, 0, 1_024)
         check_range("batch", self.batch, 1, 512)
         check_range("partial_ms", self.partial_ms, 128, 5_000)
-        check_range("held_words", self.held_words, 0, 10)
+        check_range("sure_word", self.sure_word, 0, 1)
         check_range("load_s", self.load_s, 1, 86_400)
         check_range("hang_s", self.hang_s, 0.1, 86_400)
         check_range("heartbeat_s", self.heartbeat_s, 0.1, 86_400)

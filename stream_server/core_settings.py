@@ -23,7 +23,7 @@ def session_settings(config: Config, tiers: Tiers) -> SessionSettings:
         segmenter=config.segments.segmenter(),
         context=engine.context,
         early_finals=engine.early_finals,
-        held_words=engine.held_words,
+        sure_word=engine.sure_word,
         partial_frames=round(engine.partial_ms / FRAME_MS),
     )
 

@@ -1,11 +1,12 @@
 """Partials of one segment that grow instead of flickering.
 
-LocalAgreement-2 (Liu et al. 2020; Macháček et al. 2023): the words that two successive hypotheses
-begin with are held to be right, but for the last words of the newer one: they stand where the audio ends,
-and a model completes what it has not heard, twice if need be. They are *stable*: no later partial of the
-segment shows other words in their place, even where a later hypothesis disagrees, in which case its text is
-shown from the same number of words on. A final is what the engine says of the whole segment and is not
-bound by partials, since those depend on load and a transcript must not.
+LocalAgreement (Liu et al. 2020; Macháček et al. 2023): the words that successive hypotheses begin with are
+held to be right. Two that agree are enough where the newer one is sure of the word; else a third must: where
+the audio ends within a word a model completes what it has not heard, twice if need be, but seldom with much
+probability. Such words are *stable*: no later partial of the segment shows other words in their place, even
+where a later hypothesis disagrees, in which case its text is shown from the same number of words on. A final
+is what the engine says of the whole segment and is not bound by partials, since those depend on load and a
+transcript must not.
 
 Where running speech was cut, partials may have shown more than the final says: its words end at the seam
 (``core.seams``), a second or more before the place that was heard. The next segment's caption begins with
@@ -22,6 +23,8 @@ from difflib import SequenceMatcher
 
 from stream_server.core.words import TOKEN
 
+ENOUGH = 3
+"""So many hypotheses that agree make a word stable, however unsure they are of it."""
 SHIFT_WORDS_MAX = 2
 """A final and a partial of the same speech that differ by more words before a place say nothing of it."""
 
@@ -30,14 +33,16 @@ class SegmentCaption:
     """The caption of one open segment.
 
     Args:
-        n_held: Words at the end of a hypothesis that do not become stable by it.
+        sure: The least probability of a word that two hypotheses make stable, 0 to 1.
     """
 
-    def __init__(self, n_held: int = 0) -> None:
-        self._n_held = n_held
+    def __init__(self, sure: float = 0.0) -> None:
+        self._sure = sure
         self.revision = 0
         """Of the last partial; 0 before the first."""
         self._tokens: list[str] = []
+        self._counts: list[int] = []
+        """How many hypotheses in a row have begun with the text up to each token."""
         self._n_stable = 0
         self._stable_text = ""
         self._text = ""
@@ -53,7 +58,7 @@ class SegmentCaption:
         Args:
             said: The final's text; may differ from what was shown before its end.
         """
-        following = SegmentCaption(self._n_held)
+        following = SegmentCaption(self._sure)
         start = _end_of(said, self._text)
         if start is None:
             return following
@@ -61,36 +66,48 @@ class SegmentCaption:
         following._text = self._text[start:]
         following._stable_text = self._stable_text[start:]
         following._tokens = TOKEN.findall(following._text)
+        following._counts = [1] * len(following._tokens)
         following._n_stable = len(TOKEN.findall(following._stable_text))
         return following
 
-    def update(self, hypothesis: str) -> tuple[str, int]:
+    def update(self, hypothesis: str, probabilities: Sequence[float] = ()) -> tuple[str, int]:
         """Take the next hypothesis, in the order in which the windows grew.
+
+        Args:
+            hypothesis: What the model says of the segment so far.
+            probabilities: Of each ``core.words.TOKEN`` in it, 0 to 1; empty if nobody knows.
 
         Returns:
             The text to show and how many of its leading code points are stable.
         """
         self.revision += 1
-        self._text = self._follow(hypothesis)
+        self._text = self._follow(hypothesis, probabilities)
         return self.shown
 
-    def _follow(self, hypothesis: str) -> str:
+    def _follow(self, hypothesis: str, probabilities: Sequence[float]) -> str:
         """The text to show when this hypothesis comes."""
         matches = list(TOKEN.finditer(hypothesis))
         tokens = [match.group() for match in matches]
-        if (
-            hypothesis.startswith(self._stable_text)
-            and tokens[: self._n_stable] == self._tokens[: self._n_stable]
-        ):
-            agreed = min(_common_prefix(self._tokens, tokens), _held_from(tokens, self._n_held))
-            agreed = _whole(matches, agreed)
-            self._n_stable = max(self._n_stable, agreed)
-            self._tokens = tokens
+        n_stable = self._n_stable
+        agrees = hypothesis.startswith(self._stable_text) and tokens[:n_stable] == self._tokens[:n_stable]
+        shown = tokens if agrees else self._tokens[:n_stable] + tokens[n_stable:]
+        n_common = _common_prefix(self._tokens, shown)
+        self._counts = [count + 1 for count in self._counts[:n_common]] + [1] * (len(shown) - n_common)
+        self._tokens = shown
+        if agrees:
+            self._n_stable = max(n_stable, _whole(matches, self._n_agreed(probabilities)))
             self._stable_text = hypothesis[: matches[self._n_stable - 1].end()] if self._n_stable else ""
             return hypothesis
-        tail = hypothesis[matches[self._n_stable - 1].end() :] if len(tokens) > self._n_stable else ""
-        self._tokens = self._tokens[: self._n_stable] + tokens[self._n_stable :]
+        tail = hypothesis[matches[n_stable - 1].end() :] if len(tokens) > n_stable else ""
         return _join(self._stable_text, tail)
+
+    def _n_agreed(self, probabilities: Sequence[float]) -> int:
+        """How many of the first tokens enough hypotheses agree on, the last of which was so sure of them."""
+        for place, count in enumerate(self._counts):
+            probability = probabilities[place] if place < len(probabilities) else 0.0
+            if count == 1 or (count < ENOUGH and probability < self._sure):
+                return place
+        return len(self._counts)
 
 
 def _end_of(said: str, text: str) -> int | None:
@@ -111,12 +128,6 @@ def _join(stable_text: str, tail: str) -> str:
     text = stable_text + tail
     runs_on = any(match.start() < len(stable_text) < match.end() for match in TOKEN.finditer(text))
     return f"{stable_text} {tail}" if runs_on else text
-
-
-def _held_from(tokens: list[str], n_held: int) -> int:
-    """How many tokens stand before the last ``n_held`` words."""
-    words = [i for i, token in enumerate(tokens) if token[0].isalnum()]
-    return words[-n_held] if 0 < n_held <= len(words) else 0 if n_held else len(tokens)
 
 
 def _whole(matches: Sequence[re.Match[str]], n_tokens: int) -> int:

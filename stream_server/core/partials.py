@@ -27,7 +27,7 @@ class Partials:
         self._start = start
         self._settings = settings
         self._asked_frame = 0
-        self._before = self._caption = SegmentCaption(settings.held_words)
+        self._before = self._caption = SegmentCaption(settings.sure_word)
         self._n_shown = 0
         self.draft: tuple[int, ...] = ()
         """Tokens of the last hypothesis."""
@@ -36,7 +36,7 @@ class Partials:
 
     def begin_segment(self) -> None:
         """A segment has closed; what comes is of the next."""
-        self._before, self._caption = self._caption, SegmentCaption(self._settings.held_words)
+        self._before, self._caption = self._caption, SegmentCaption(self._settings.sure_word)
         self._n_shown = 0
         self.draft = ()
 
@@ -78,7 +78,7 @@ class Partials:
             return None  # invented text, see ``engine.guard``
         self.draft = result.tokens
         self.heard_until = result.end
-        self._caption.update(result.text)
+        self._caption.update(result.text, result.word_probabilities)
         return self._news()
 
     def _news(self) -> tuple[str, int] | None:

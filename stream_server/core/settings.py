@@ -91,8 +91,8 @@ class SessionSettings:
     """For clients that want nothing else; its segment lengths hold for all."""
     features: tuple[str, ...] = ()
     """Optional parts of the protocol, but for those that depend on the model."""
-    held_words: int = 2
-    """Words at the end of a hypothesis that are not shown by it, see ``core.captions``."""
+    sure_word: float = 0.5
+    """The least probability of a word that two hypotheses make stable, see ``core.captions``."""
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
     early_finals: bool = True

@@ -54,7 +54,7 @@ SETTINGS = SessionSettings(
     tiers=Tiers({Tier.LIVE: FACTS}),
     limits=LIMITS,
     segmenter=SegmenterConfig(),
-    held_words=0,
+    sure_word=0.0,
 )
 RESUMABLE = dataclasses.replace(SETTINGS, limits=dataclasses.replace(LIMITS, resume_s=45.0))
 """Sessions outlive their connections, and acks say how much is safe."""
@@ -72,11 +72,19 @@ def score(frames: NDArray[np.int16]) -> list[float]:
     return [float(frame[0] == MARK) for frame in frames]
 
 
-def answer(job: DecodeJob, now_s: float = 0.0, text: str | None = None) -> DecodeResult:
+def answer(
+    job: DecodeJob, now_s: float = 0.0, text: str | None = None, word_probabilities: tuple[float, ...] = ()
+) -> DecodeResult:
     """What the fake engine says of a job: the numbers in its audio."""
     numbers = read_numbers(np.frombuffer(bytes(job.pcm), dtype="<i2"))
     said = " ".join(map(str, numbers)) if text is None else text
-    return job.answered(text=said, language="en", now_s=now_s, tokens=tuple(numbers))
+    return job.answered(
+        text=said,
+        language="en",
+        now_s=now_s,
+        tokens=tuple(numbers),
+        word_probabilities=word_probabilities,
+    )
 
 
 def timed_answer(job: DecodeJob, now_s: float = 0.0) -> DecodeResult:
@@ -170,10 +178,13 @@ class World:
         probabilities = score(np.array(taken)) if taken else []
         return self.take(self.session.receive_scores(probabilities, self.now_s))
 
-    def decode(self, index: int = 0, text: str | None = None) -> list[ServerEvent]:
+    def decode(
+        self, index: int = 0, text: str | None = None, word_probabilities: tuple[float, ...] = ()
+    ) -> list[ServerEvent]:
         """The engine answers a job."""
         job = self.jobs.pop(index)
-        return self.take(self.session.receive_result(answer(job, self.now_s, text), self.now_s))
+        result = answer(job, self.now_s, text, word_probabilities)
+        return self.take(self.session.receive_result(result, self.now_s))
 
     def settle(self) -> "World":
         """VAD and engine answer until they have nothing left to do."""

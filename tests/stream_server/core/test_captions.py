@@ -1,4 +1,5 @@
 import unicodedata
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -8,11 +9,16 @@ from stream_server.core.captions import SegmentCaption
 from stream_server.core.words import TOKEN
 
 
-def show(*hypotheses: str, n_held: int = 0) -> list[str]:
-    """Each shown text, with a bar where its stable part ends."""
-    caption, shown = SegmentCaption(n_held), []
-    for hypothesis in hypotheses:
-        text, stable = caption.update(hypothesis)
+def show(*hypotheses: str) -> list[str]:
+    """Each shown text, with a bar where its stable part ends, of a caption that trusts any two that agree."""
+    return show_of(0.0, [(hypothesis, ()) for hypothesis in hypotheses])
+
+
+def show_of(sure: float, hypotheses: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+    """The same, given each hypothesis with the probabilities of its tokens."""
+    caption, shown = SegmentCaption(sure), []
+    for hypothesis, probabilities in hypotheses:
+        text, stable = caption.update(hypothesis, probabilities)
         shown.append(f"{text[:stable]}|{text[stable:]}")
     assert caption.revision == len(hypotheses)
     return shown
@@ -63,18 +69,29 @@ def test_the_words_two_hypotheses_begin_with_are_stable(hypotheses: list[str], s
 @pytest.mark.parametrize(
     ("hypotheses", "shown"),
     [
-        (["a b c d", "a b c d"], ["|a b c d", "a b| c d"]),
-        (["a b", "a b c", "a b c d."], ["|a b", "a| b c", "a b| c d."]),
-        # Marks between words that are held back are held back, too.
-        (["a, b. c!", "a, b. c!"], ["|a, b. c!", "a,| b. c!"]),
-        # What was stable stays, though a shorter hypothesis now ends there.
-        (["a b c d", "a b c d", "a b"], ["|a b c d", "a b| c d", "a b|"]),
-        (["a", "a", "?", "?"], ["|a", "|a", "|?", "|?"]),
-        (["日本語です", "日本語です"], ["|日本語です", "日本語|です"]),
+        # Two are enough as far as the newer one is sure, whatever the older one was.
+        ([("a b c", (0.1, 0.1, 0.1)), ("a b c", (0.9, 0.5, 0.4))], ["|a b c", "a b| c"]),
+        ([("a b", (1, 1)), ("a b", (0.4, 1))], ["|a b", "|a b"]),
+        # Three are always enough, if it is three in a row.
+        ([("a b", (0.1, 0.1))] * 3, ["|a b", "|a b", "a b|"]),
+        (
+            [("a b", ()), ("a b", ()), ("a c", ()), ("a c", ()), ("a c", ())],
+            ["|a b", "|a b", "a| c", "a| c", "a c|"],
+        ),
+        # Nobody knows how sure it is.
+        ([("a", ()), ("a", ()), ("a", ())], ["|a", "|a", "a|"]),
+        # A word waits for the mark that touches it, and so for how sure that is.
+        ([("a. B", (1, 1, 1)), ("a. B", (1, 0.2, 1))], ["|a. B", "|a. B"]),
+        ([("a, b", (1, 1, 1)), ("a, b", (1, 1, 0.2))], ["|a, b", "a,| b"]),
+        # What was stable stays, though it is not sure any more.
+        ([("a b", (1, 1)), ("a b", (1, 1)), ("a b c", (0, 0, 0))], ["|a b", "a b|", "a b| c"]),
+        ([("日本", (1, 1)), ("日本", (1, 0.3))], ["|日本", "日|本"]),
     ],
 )
-def test_the_last_words_of_a_hypothesis_are_not_stable_by_it(hypotheses: list[str], shown: list[str]) -> None:
-    assert show(*hypotheses, n_held=2) == shown
+def test_words_that_the_model_is_not_sure_of_wait_for_a_third_hypothesis(
+    hypotheses: list[tuple[str, Sequence[float]]], shown: list[str]
+) -> None:
+    assert show_of(0.5, hypotheses) == shown
 
 
 @pytest.mark.parametrize(
@@ -97,9 +114,9 @@ def test_the_last_words_of_a_hypothesis_are_not_stable_by_it(hypotheses: list[st
     ],
 )
 def test_what_the_final_does_not_say_is_shown_of_the_next_segment(said: str, left: str) -> None:
-    caption = SegmentCaption(2)
+    caption = SegmentCaption(0.5)
     caption.update("a b c d e")
-    caption.update("a b c d e f")
+    caption.update("a b c d e f", (1, 1, 1, 1, 0, 0))
     following = caption.behind(said)
     text, stable = following.shown
     assert f"{text[:stable]}|{text[stable:]}" == left
@@ -154,17 +171,20 @@ def growing(draw: st.DrawFn) -> list[str]:
     return hypotheses
 
 
+sureness = st.lists(st.floats(0, 1), min_size=24, max_size=24)
+
+
 @settings(max_examples=300)
-@given(growing() | st.lists(texts, max_size=6), st.integers(0, 3))
-@example(["Hello", "Hello", '"Hello'], 0)
-@example(["a.", "a.", "b.."], 0)
+@given(growing() | st.lists(texts, max_size=6), st.floats(0, 1), sureness)
+@example(["Hello", "Hello", '"Hello'], 0.0, [])
+@example(["a.", "a.", "b.."], 0.0, [])
 def test_what_is_stable_never_changes_never_shrinks_and_ends_at_a_token(
-    hypotheses: list[str], n_held: int
+    hypotheses: list[str], sure: float, probabilities: list[float]
 ) -> None:
-    caption = SegmentCaption(n_held)
+    caption = SegmentCaption(sure)
     stable_text = ""
     for hypothesis in hypotheses:
-        text, stable = caption.update(hypothesis)
+        text, stable = caption.update(hypothesis, probabilities)
         assert 0 <= stable <= len(text)
         assert text.startswith(stable_text)
         assert stable >= len(stable_text)

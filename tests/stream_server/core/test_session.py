@@ -213,17 +213,24 @@ def test_the_next_segment_has_partials_though_the_last_ones_never_came_back() ->
 
 
 def test_unless_asked_partials_show_only_what_is_sure_and_only_when_there_is_more_of_it() -> None:
-    world = World(dataclasses.replace(SETTINGS, held_words=2)).start(Start(AudioFormat()))
+    world = World(dataclasses.replace(SETTINGS, sure_word=0.5)).start(Start(AudioFormat()))
     last = "one two three for five six"
-    said = ["one", "one two three four", "one two three four", "one two", last, last]
-    for i, text in enumerate(said):
+    said = [
+        ("one", (0.9,)),
+        ("one two three four", (0.9, 0.9, 0.4, 0.2)),
+        ("one two three four", (0.9, 0.9, 0.4, 0.2)),
+        ("one two", (0.9, 0.9)),
+        (last, (0.9, 0.9, 0.4, 0.2, 0.9, 0.4)),
+        (last, (0.9, 0.9, 0.5, 0.6, 0.9, 0.4)),
+    ]
+    for i, (text, probabilities) in enumerate(said):
         world.send(numbered_speech(range(16 * i, 16 * i + 16)))
         world.score()
-        world.decode(text=text)
+        world.decode(text=text, word_probabilities=probabilities)
     assert [(partial.text, partial.stable) for partial in world.of(Partial)] == [
         ("one", 3),
         ("one two", 7),
-        ("one two three for", 17),
+        ("one two three for five", 22),
     ]
 
 

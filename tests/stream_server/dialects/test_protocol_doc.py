@@ -91,10 +91,10 @@ def test_the_example_session_is_one_that_the_server_could_have() -> None:
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     durable = [event for event in events if isinstance(event, schema.DurableStruct)]
     assert [event.event for event in durable] == list(range(1, len(durable) + 1))
-    caption = SegmentCaption(EngineSection().held_words)
+    caption = SegmentCaption(EngineSection().sure_word)
     for event in events:
         if isinstance(event, schema.PartialEvent):
-            assert (event.text, event.stable) == caption.update(event.text)
+            assert (event.text, event.stable) == caption.update(event.text, [1.0] * len(event.text))
             assert event.revision == caption.revision
     finals = [event for event in events if isinstance(event, schema.FinalEvent)]
     assert [final.segment for final in finals] == list(range(len(finals)))
