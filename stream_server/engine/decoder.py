@@ -27,6 +27,7 @@ from stream_server.engine.beams import Beams
 from stream_server.engine.cache import BatchCache
 from stream_server.engine.guesses import Cues
 from stream_server.engine.network import PLACES_MAX, Network
+from stream_server.engine.prompts import Prompts, Start
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
 from stream_server.engine.rules import Place, TokenRules, choose, initial_steps, no_speech_probs
 from stream_server.engine.steps import Slot, StepLoop
@@ -49,29 +50,6 @@ class _Predictions:
     no_speech: list[float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How much room the rows of a batch need."""
-
-    prompts: list[list[int]]
-    """Languages that are to be detected not filled in."""
-    limits: list[int]
-    """Tokens that each row may say."""
-    capacity: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """What is settled of a window before its first token."""
-
-    language: str
-    tokens: list[int]
-    """The prompt."""
-    sot_index: int
-    """Where the start-of-transcript stands in it."""
-    tokens_max: int
-
-
 class BatchDecoder:
     """Decodes batches with one model; used by one thread at a time.
 
@@ -86,11 +64,11 @@ class BatchDecoder:
         self, model: Whisper, language: str | None, *, chooses_on_device: bool | None = None
     ) -> None:
         self._model = model
-        self._own_language = language or "en"
         self._tokenizer = _load_tokenizer(model)
         self._cues = Cues.of(self._tokenizer)
         self._rules = TokenRules(self._tokenizer, model.dims.n_vocab, model.device)
         self._network = Network(model, self._tokenizer.eot)
+        self._prompts = Prompts(model, self._network, self._tokenizer, language)
         if chooses_on_device is None:
             chooses_on_device = is_accelerator(model.device)
         self._beams = BeamLoop(self._network, self._rules, self._tokenizer.no_speech)
@@ -127,11 +105,11 @@ class BatchDecoder:
 
     def _extend(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
         """Decode rows without beam search."""
-        plan = self._plan(options)
+        plan = self._prompts.plan(options)
         slot = None if self._steps is None else self._steps.slot(features, plan.capacity)
         capacity = plan.capacity + _BRANCHES_MAX
         cache = self._network.cache(features, capacity) if slot is None else slot.cache
-        starts = self._starts(plan, options, cache)
+        starts = self._prompts.starts(plan, options, cache)
         rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
         self._run(list(rows), cache, slot)
         return [
@@ -140,9 +118,9 @@ class BatchDecoder:
 
     def _search(self, features: Tensor, options: Sequence[DecodeOptions], size: int) -> list[Decoded]:
         """Decode windows by beam search, all of the same size."""
-        plan = self._plan(options)
+        plan = self._prompts.plan(options)
         cache = self._network.cache(features, plan.capacity, size)
-        starts = self._starts(plan, options, cache)
+        starts = self._prompts.starts(plan, options, cache)
         eot = self._tokenizer.eot
         windows = [
             Beams(asked.beam, asked, start.language, start.tokens, start.sot_index, start.tokens_max, eot)
@@ -154,24 +132,6 @@ class BatchDecoder:
             self._decoded(window, best.tokens, best.logprob, (), is_whole=best.is_whole)
             for window, best in ((window, window.best()) for window in windows)
         ]
-
-    def _plan(self, options: Sequence[DecodeOptions]) -> _Plan:
-        prompts = [self._prompt(row) for row in options]
-        limits = [self._tokens_max(row, prompt) for row, prompt in zip(options, prompts, strict=True)]
-        # A place more than any row uses, see ``make_span``.
-        capacity = 1 + max(len(prompt) + limit for prompt, limit in zip(prompts, limits, strict=True))
-        return _Plan(prompts, limits, capacity)
-
-    def _starts(self, plan: _Plan, options: Sequence[DecodeOptions], cache: BatchCache) -> list[_Start]:
-        starts = []
-        languages = self._languages(cache, options)
-        for language, prompt, limit in zip(languages, plan.prompts, plan.limits, strict=True):
-            sot_index = prompt.index(self._tokenizer.sot)
-            known = list(prompt)
-            if self._model.is_multilingual:
-                known[sot_index + 1] = self._tokenizer.to_language_token(language)
-            starts.append(_Start(language, known, sot_index, limit))
-        return starts
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
@@ -196,7 +156,7 @@ class BatchDecoder:
         """
         texts = [[token for token in row.tokens if token < self._tokenizer.eot] for row in decoded]
         prompts = [
-            self._prompt(replace(asked, language=row.language, prompt=(), timestamps=False))
+            self._prompts.tokens(replace(asked, language=row.language, prompt=(), timestamps=False))
             for asked, row in zip(options, decoded, strict=True)
         ]
         feeds = [[*prompt, *text, self._tokenizer.eot] for prompt, text in zip(prompts, texts, strict=True)]
@@ -229,44 +189,7 @@ class BatchDecoder:
         text: str = self._tokenizer.decode(list(tokens))
         return text.strip()
 
-    # ------------------------------------------------------------ before the first token
-
-    def _languages(self, cache: BatchCache, options: Sequence[DecodeOptions]) -> list[str]:
-        if not self._model.is_multilingual:
-            return [self._own_language] * len(options)
-        unknown = [i for i, row in enumerate(options) if row.language is None]
-        languages = [row.language or "" for row in options]
-        for i, language in zip(unknown, self._detect(cache, unknown) if unknown else [], strict=True):
-            languages[i] = language
-        return languages
-
-    def _detect(self, cache: BatchCache, rows: list[int]) -> list[str]:
-        """The likeliest language of each row, as ``whisper.detect_language`` finds it."""
-        feeds = [[self._tokenizer.sot]] * len(rows)
-        hidden = self._network.hidden(feeds, [0] * len(rows), cache.select(rows, capacity=1))
-        logits = self._network.logits_of(hidden[:, 0], self._tokenizer.all_language_tokens)
-        return [self._tokenizer.all_language_codes[i] for i in logits.argmax(dim=-1).tolist()]
-
-    def _prompt(self, options: DecodeOptions) -> list[int]:
-        """What the model is fed before its first token; a language to be detected is filled in later."""
-        tokenizer = self._tokenizer
-        prompt = [tokenizer.sot]
-        if self._model.is_multilingual:
-            task = tokenizer.transcribe if options.task == "transcribe" else tokenizer.translate
-            prompt += [tokenizer.to_language_token(options.language or "en"), task]
-        if not options.timestamps:
-            prompt.append(tokenizer.no_timestamps)
-        if options.prompt:
-            n_before = self._model.dims.n_text_ctx // 2 - 1
-            prompt = [tokenizer.sot_prev, *options.prompt[-n_before:], *prompt]
-        return prompt
-
-    def _tokens_max(self, options: DecodeOptions, prompt: list[int]) -> int:
-        # The last token may stand at the end of the context, for nothing is predicted from it.
-        n_text_ctx: int = self._model.dims.n_text_ctx
-        return min(options.tokens_max, n_text_ctx + 1 - len(prompt))
-
-    def _row(self, index: int, options: DecodeOptions, start: _Start) -> Row:
+    def _row(self, index: int, options: DecodeOptions, start: Start) -> Row:
         is_greedy = options.temperature == 0
         draft = options.draft if is_greedy else None
         row = Row(
