@@ -81,7 +81,7 @@ SENTENCES = Stage(
 )  # fmt: skip
 WORLD = Stage(
     "world", until_step=math.inf, seconds_max=9.0, p_noise=0.5, snr_db=(5.0, 30.0), p_echo=0.2,
-    p_telephone=0.2, p_running=0.35, p_cut=0.15, p_timestamps=0.25, p_prompt=0.15, p_no_speech=0.10,
+    p_telephone=0.2, p_running=0.35, p_cut=0.25, p_timestamps=0.25, p_prompt=0.15, p_no_speech=0.10,
     p_full_window=0.06, w_phones=0.3, w_tokens=0.5, w_attention=0.2,
 )  # fmt: skip
 
