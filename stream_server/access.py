@@ -23,8 +23,9 @@ from stream_server.ops.log import fields
 from stream_server.ops.metrics import Metrics
 from stream_server.policy_file import load_policy
 from stream_server.records.audit_log import AuditLog, utc_now
+from stream_server.records.errors import AuditError
 from stream_server.records.second_place import SecondPlace
-from stream_server.records.writer import AuditError, AuditSettings
+from stream_server.records.writer import AuditSettings
 from stream_server.state_folder import audit_folders
 from stream_server.transport.audit_events import connection_cut
 from stream_server.transport.presence import Objection, Presence, Present

@@ -15,10 +15,10 @@ from stream_server.core.audit import AuditAction
 from stream_server.core.signed import OVERLAP_S
 from stream_server.errors import ConfigError
 from stream_server.guest_links import GuestLinks
+from stream_server.records.errors import AuditError
 from stream_server.records.folder import AuditFolder
 from stream_server.records.rotation import RotationTimeout, rotate_audit_key
 from stream_server.records.second_place import SecondPlace
-from stream_server.records.writer import AuditError
 from stream_server.state_folder import audit_folders, state_dir
 
 app = typer.Typer(

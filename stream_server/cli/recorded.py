@@ -18,7 +18,8 @@ from stream_server.core.audit import Actor, AuditAction, AuditEvent, Outcome
 from stream_server.errors import ConfigError
 from stream_server.records.audit_log import utc_now
 from stream_server.records.command_log import CommandLog
-from stream_server.records.writer import AuditError, AuditSettings
+from stream_server.records.errors import AuditError
+from stream_server.records.writer import AuditSettings
 from stream_server.state_folder import audit_folders
 
 Detail = dict[str, str | int]

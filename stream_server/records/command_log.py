@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 
 from stream_server.core.audit import AuditEvent
+from stream_server.records.errors import AuditError, AuditInUse
 from stream_server.records.folder import AuditFolder
 from stream_server.records.second_place import SecondPlace
-from stream_server.records.writer import AuditError, AuditInUse, AuditSettings, AuditWriter
+from stream_server.records.writer import AuditSettings, AuditWriter
 
 WAIT_S = 10.0
 """How long a command waits for others that write their entries."""

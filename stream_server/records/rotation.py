@@ -5,8 +5,9 @@ import socket
 from collections.abc import Callable
 
 from stream_server.records.audit_log import utc_now
+from stream_server.records.errors import AuditError, AuditInUse
 from stream_server.records.folder import AuditFolder
-from stream_server.records.writer import AuditError, AuditInUse, AuditSettings, AuditWriter
+from stream_server.records.writer import AuditSettings, AuditWriter
 
 WAIT_S = 10.0
 """A server looks about once a second."""

@@ -5,12 +5,9 @@ behind is cut off again. At start the whole current file is read, so a log that 
 was down is noticed before anything is appended to it.
 """
 
-import base64
 import fcntl
-import gzip
 import os
 import secrets
-import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,15 +17,10 @@ from itertools import takewhile
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_pem_private_key,
-)
 
 from stream_server.core.audit import AuditAction, AuditEvent, Outcome
 from stream_server.records import line
+from stream_server.records.errors import AuditError, AuditInUse
 from stream_server.records.folder import AuditFolder, FolderError, TornLine
 from stream_server.records.line import LineError
 from stream_server.records.merkle import MerkleTree
@@ -40,16 +32,10 @@ from stream_server.records.note import (
     public_bytes,
     sign,
 )
+from stream_server.records.private_files import open_private, pack, sync_names, write_private
+from stream_server.records.signing_keys import load_key, pem, public_text
 
 VERIFY_COMMAND = "stream-server audit verify"
-
-
-class AuditError(Exception):
-    """The audit log cannot be opened or written; the message names the file and what to do."""
-
-
-class AuditInUse(AuditError):
-    """Another process writes the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +90,7 @@ class AuditWriter:
         """The next file's key, between the entry that names it and the closing checkpoint."""
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _private(self._folder.lock, os.O_RDWR | os.O_CREAT)
+            self._lock = open_private(self._folder.lock, os.O_RDWR | os.O_CREAT)
         except OSError as exc:
             raise AuditError(f"{folder}: the audit log cannot be kept here ({exc.strerror})") from exc
         try:
@@ -138,11 +124,11 @@ class AuditWriter:
                 "or move the folder aside to begin a new log"
             )
         key = Ed25519PrivateKey.generate()
-        _write_private(self._folder.signing_key, _pem(key))
-        _write_private(self._folder.origin_file, f"stream-server-audit/{secrets.token_hex(8)}\n".encode())
-        encoded = _public(key).encode() + b"\n"
+        write_private(self._folder.signing_key, pem(key))
+        write_private(self._folder.origin_file, f"stream-server-audit/{secrets.token_hex(8)}\n".encode())
+        encoded = public_text(key).encode() + b"\n"
         # Last: where it is, the other two are.
-        _write_private(self._folder.first_key_file, encoded)
+        write_private(self._folder.first_key_file, encoded)
 
     def _resume(self) -> None:
         """Find the place to go on: the last file, its last line, its key."""
@@ -164,7 +150,7 @@ class AuditWriter:
             raise AuditError(
                 f"{path} is shorter than its last checkpoint says; look at it with: {VERIFY_COMMAND}"
             )
-        self._file = _private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._file = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._n_bytes = os.fstat(self._file).st_size
         if n_torn:
             detail: dict[str, str | int] = {"file": f"{self._number:06d}", "bytes": n_torn}
@@ -177,15 +163,15 @@ class AuditWriter:
         announced = announced_key(notes[-1]) if notes else None
         upcoming = folder.next_signing_key
         if upcoming.exists():
-            if announced == _public(_load_pem(upcoming)):
+            if announced == public_text(load_key(upcoming)):
                 self._take_next_key()
             else:
                 upcoming.unlink()
         if not folder.signing_key.exists():
             raise AuditError(f"{folder.signing_key} is missing; move {folder.path} aside to begin a new log")
-        key = _load_pem(folder.signing_key)
+        key = load_key(folder.signing_key)
         if announced is not None:
-            if announced != _public(key):
+            if announced != public_text(key):
                 raise AuditError(
                     f"{folder.signing_key} is not the key that follows file {self._number:06d}; look at it "
                     f"with: {VERIFY_COMMAND}"
@@ -221,7 +207,7 @@ class AuditWriter:
                 n_bytes += len(content) + 1
         except TornLine:
             n_torn = path.stat().st_size - n_bytes
-            with open(path, "r+b", opener=_private) as file:
+            with open(path, "r+b", opener=open_private) as file:
                 file.truncate(n_bytes)
             return n_torn
         return 0
@@ -297,7 +283,7 @@ class AuditWriter:
         path = self._folder.notes(self._number)
         before = path.stat().st_size if path.exists() else 0
         try:
-            with open(path, "ab", opener=_private) as file:
+            with open(path, "ab", opener=open_private) as file:
                 file.write(note.encode())
                 file.flush()
                 os.fsync(file.fileno())
@@ -334,7 +320,7 @@ class AuditWriter:
         """
         if self._named is None and self._following is None:
             named = Ed25519PrivateKey.generate()
-            detail: dict[str, str | int] = {"next_key": _public(named)}
+            detail: dict[str, str | int] = {"next_key": public_text(named)}
             self.write(
                 [AuditEvent(AuditAction.KEY_ROTATE, Outcome.SUCCESS, resource="key:audit", detail=detail)]
             )
@@ -349,14 +335,14 @@ class AuditWriter:
         """
         if self._following is None:
             following = self._named or Ed25519PrivateKey.generate()
-            _write_private(self._folder.next_signing_key, _pem(following))
+            write_private(self._folder.next_signing_key, pem(following))
             next_key = public_bytes(following.public_key())
             self._note(Checkpoint(self._file_origin, self._tree.size, self._tree.root(), next_key))
             self._following = following
         if self._folder.next_signing_key.exists():
             self._take_next_key()
         path = self._folder.entries(self._number + 1)
-        file = _private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        file = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         os.close(self._file)
         self._file, self._number, self._signing_key = file, self._number + 1, self._following
         self._named, self._following, self._unsigned_since, self._day = None, None, None, None
@@ -366,7 +352,7 @@ class AuditWriter:
     def _take_next_key(self) -> None:
         """Make the next key the current one, which erases the key before."""
         self._folder.next_signing_key.replace(self._folder.signing_key)
-        _sync(self._folder.path)
+        sync_names(self._folder.path)
 
     def tidy(self) -> None:
         """Compress the files that are closed, delete those that are too old. May take seconds.
@@ -379,7 +365,7 @@ class AuditWriter:
         closed = [number for number in self._folder.numbers() if number < self._number]
         for number in closed:
             if self._folder.entries(number).exists():
-                _pack(self._folder.entries(number), self._folder.packed(number))
+                pack(self._folder.entries(number), self._folder.packed(number))
         if self._settings.keep_days:
             self._expire(closed)
         self._is_tidy = True
@@ -402,63 +388,3 @@ class AuditWriter:
         finally:
             os.close(self._file)
             os.close(self._lock)
-
-
-def _pack(plain: Path, packed: Path) -> None:
-    """Compress a closed file; the times of its entries decide its age, so the copy keeps its time."""
-    temporary = packed.with_suffix(".tmp")
-    with plain.open("rb") as source, open(temporary, "wb", opener=_private) as target:
-        with gzip.GzipFile(fileobj=target, mode="wb", mtime=0) as compressor:
-            shutil.copyfileobj(source, compressor)
-        target.flush()
-        os.fsync(target.fileno())
-    times = plain.stat()
-    os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
-    temporary.replace(packed)
-    plain.unlink()
-
-
-def _private(path: str | Path, flags: int) -> int:
-    """Open a file for the owner only, and none that a name in the folder leads to elsewhere.
-
-    Commands that root runs write into a folder of the server's user, who could have put such a name there.
-    """
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, readable for the owner only."""
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "wb", opener=_private) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Put the folder's names on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _pem(key: Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _public(key: Ed25519PrivateKey) -> str:
-    return base64.b64encode(public_bytes(key.public_key())).decode()
-
-
-def _load_pem(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except ValueError as exc:
-        raise AuditError(f"{path}: this is not a private key") from exc
-    if not isinstance(key, Ed25519PrivateKey):
-        raise AuditError(f"{path}: this is not an Ed25519 key")
-    return key

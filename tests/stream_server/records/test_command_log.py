@@ -10,10 +10,11 @@ from audit_logs import Clock, event
 
 from stream_server.records import command_log
 from stream_server.records.command_log import CommandLog, commands_in
+from stream_server.records.errors import AuditError
 from stream_server.records.folder import AuditFolder
 from stream_server.records.summary import verify_logs
 from stream_server.records.verify import Integrity, Verdict
-from stream_server.records.writer import AuditError, AuditSettings
+from stream_server.records.writer import AuditSettings
 
 
 def log_in(root: Path, clock: Clock | None = None) -> CommandLog:

@@ -9,11 +9,11 @@ from audit_logs import Log, event
 
 from stream_server.core.audit import AuditAction
 from stream_server.records import writer as writer_module
+from stream_server.records.errors import AuditError
 from stream_server.records.line import Entry, decode
 from stream_server.records.note import announced_key
 from stream_server.records.rotation import RotationTimeout, rotate_audit_key
 from stream_server.records.verify import Integrity
-from stream_server.records.writer import AuditError
 
 INTACT = Integrity.INTACT
 
@@ -103,7 +103,7 @@ def test_without_a_log_there_is_nothing_to_do(log: Log) -> None:
         rotate_audit_key(log.folder, log.publish, never)
 
 
-@pytest.mark.parametrize("step", ["_write_private", "_sync"])
+@pytest.mark.parametrize("step", ["write_private", "sync_names"])
 def test_a_change_that_the_disk_interrupts_is_done_at_the_next_try_with_the_key_that_was_named(
     log: Log, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

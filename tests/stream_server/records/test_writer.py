@@ -7,9 +7,10 @@ import pytest
 from audit_logs import Clock, Log, event
 
 from stream_server.records import writer as writer_module
+from stream_server.records.errors import AuditError
 from stream_server.records.line import decode
 from stream_server.records.verify import Integrity
-from stream_server.records.writer import AuditError, AuditSettings, AuditWriter
+from stream_server.records.writer import AuditSettings, AuditWriter
 
 INTACT = Integrity.INTACT
 
@@ -114,7 +115,7 @@ def test_a_full_disk_leaves_no_half_line(log: Log, monkeypatch: pytest.MonkeyPat
     assert log.verify().integrity is INTACT
 
 
-@pytest.mark.parametrize("step", ["_write_private", "sign", "_sync", "_open_next"])
+@pytest.mark.parametrize("step", ["write_private", "sign", "sync_names", "_open_next"])
 def test_a_change_of_files_may_be_interrupted_anywhere(
     log: Log, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
