@@ -45,6 +45,8 @@ class Word:
     """With its punctuation, and with the space before it, if there is one: the words joined are the text."""
     start: int
     end: int
+    probability: float | None = None
+    """How sure the model is of it, 0 to 1; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 The windows overlap there, unless nobody speaks at the cut, so that a word beside it is whole in at least one
 of them. Rules:
 
-1. The *seam* is a border of words by the left window's times: the one nearest to the middle of the overlap.
-   Words before it are the left window's, words behind it the right one's. It is chosen from the left window
-   alone: a final never waits for the segment after it, and says nothing that the next one would take back.
+1. The *seam* is a border of words by the left window's times. Words before it are the left window's, words
+   behind it the right one's. It stands where fewest words of the overlap are likely to be wrong, as far as
+   the left window knows: how sure it is of each of them, and which of them one of the windows may hear in
+   part. Else it is near the middle. It is chosen from the left window alone: a final never waits for the
+   segment after it, and says nothing that the next one would take back.
 2. Which words of the right window stand behind the seam is told by the words that both say at about the same
    time, and where there are none by times: a word is where its middle is.
 3. A window without words takes nothing from its neighbour. Left: the seam is where the right one begins.
@@ -24,8 +26,16 @@ from stream_server.core.jobs import DecodeResult
 from stream_server.core.messages import Word
 from stream_server.core.words import TOKEN
 
-NEAR_SAMPLES = 4_800
-"""0.3 s: two windows' times of one word mostly differ by less, and a word is seldom said again so soon."""
+NEAR_SAMPLES = 6_400
+"""0.4 s: two windows' times of one word mostly differ by less, and a word is seldom said again so soon."""
+
+EDGE_SAMPLES = 2_400
+"""0.15 s: a word this near to the edge of a window may reach over it."""
+WRONG = 0.2
+"""How often a word is wrong that nothing is known of: what the right window will say, and the left one says
+without telling how sure it is. Between 0.1 and 0.4 it makes no difference (``benchmarks.seams``)."""
+WRONG_PER_SAMPLE = 3e-6
+"""Times are less certain far from the middle; decides between borders that are else alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +164,24 @@ def split(
         cut: Where the left one ends.
         language: Of the words.
     """
-    n_before, at = _nearest_border(words, overlap_start, cut)
+    n_before, at = _best_border(words, overlap_start, cut)
     first = next((i for i, word in enumerate(words) if word.end > overlap_start), len(words))
     # A word without length may stand where the overlap begins.
     first = min(first, n_before)
     return tuple(words[:n_before]), Seam(at, tuple(words[first:]), n_before - first, language)
 
 
-def _nearest_border(words: Sequence[Word], overlap_start: int, cut: int) -> tuple[int, int]:
+def _best_border(words: Sequence[Word], overlap_start: int, cut: int) -> tuple[int, int]:
     """How many words stand before it, and where it is."""
     middle = (overlap_start + cut) // 2
+
+    def n_wrong(n_before: int, at: int) -> float:
+        left = (_left_wrong(word, cut) for word in words[:n_before] if word.end > overlap_start)
+        right = (_right_wrong(word, overlap_start) for word in words[n_before:])
+        return round(sum(left) + sum(right) + WRONG_PER_SAMPLE * abs(at - middle), 6)
+
     borders = [
-        (abs(at - middle), n_before, at)
+        (n_wrong(n_before, at), n_before, at)
         for n_before, at in enumerate(_borders(words))
         if overlap_start <= at <= cut
     ]
@@ -175,6 +191,18 @@ def _nearest_border(words: Sequence[Word], overlap_start: int, cut: int) -> tupl
     # One word, or none, takes up the whole overlap. Only the left window can have heard its beginning.
     n_before = sum(word.start < middle for word in words)
     return n_before, min(cut, max([overlap_start, *(word.end for word in words[:n_before])]))
+
+
+def _left_wrong(word: Word, cut: int) -> float:
+    """How likely a word is wrong as the left window says it."""
+    if word.end > cut - EDGE_SAMPLES:
+        return 1.0
+    return WRONG if word.probability is None else 1 - word.probability
+
+
+def _right_wrong(word: Word, overlap_start: int) -> float:
+    """How likely a word that the left window heard there will be wrong as the right one says it."""
+    return 1.0 if word.start < overlap_start + EDGE_SAMPLES else WRONG
 
 
 def _borders(words: Sequence[Word]) -> list[int]:

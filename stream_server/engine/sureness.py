@@ -41,6 +41,25 @@ def word_probabilities(
     )
 
 
+def least_within(part: slice, text: str, probabilities: Sequence[float]) -> float | None:
+    """How sure the model is of a part of a text; marks in it do not count.
+
+    Args:
+        part: Which code points.
+        text: The whole.
+        probabilities: Of the text, see ``word_probabilities``.
+
+    Returns:
+        The least probability of a word that reaches into the part; None if there is none, or nobody knows.
+    """
+    reaching = [
+        probability
+        for match, probability in zip(TOKEN.finditer(text), probabilities, strict=False)
+        if match.group()[0].isalnum() and match.start() < part.stop and match.end() > part.start
+    ]
+    return min(reaching, default=None)
+
+
 def _characters(pieces: Iterable[tuple[bytes, float]]) -> tuple[str, list[float]]:
     """What pieces of UTF-8 say, and for each character the logprob of the least likely piece of it."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")

@@ -22,7 +22,8 @@ from stream_server.engine.decoder import BatchDecoder
 from stream_server.engine.ladder import Ladder, Reading, Request
 from stream_server.engine.manifest import read_manifest
 from stream_server.engine.model import choose_device, facts_of, load_whisper
-from stream_server.engine.rows import DecodeOptions
+from stream_server.engine.rows import Decoded, DecodeOptions
+from stream_server.engine.sureness import least_within
 from stream_server.engine.windows import log_mels, window_samples
 
 POSITION_SAMPLES = round(POSITION_S * SAMPLE_RATE_HZ)
@@ -109,9 +110,7 @@ class WhisperTranscriber:
             [requests[i].options for i in rows],
             [min(features.shape[1], jobs[i].n_samples // POSITION_SAMPLES) for i in rows],
         )
-        return {
-            i: _words(jobs[i], words, readings[i].decoded.text) for i, words in zip(rows, timed, strict=True)
-        }
+        return {i: _words(jobs[i], words, readings[i].decoded) for i, words in zip(rows, timed, strict=True)}
 
     def _request(self, job: DecodeJob) -> Request:
         cap = TOKENS_BASE + int(TOKENS_PER_S * job.n_samples / SAMPLE_RATE_HZ)
@@ -129,16 +128,17 @@ class WhisperTranscriber:
         return Request(options, job.n_samples / SAMPLE_RATE_HZ, prompt, job.final or job.early)
 
 
-def _words(job: DecodeJob, timed: Sequence[TimedWord], text: str) -> tuple[Word, ...]:
-    """Words whose texts joined are ``text``, which begins without a space and may end within a token."""
+def _words(job: DecodeJob, timed: Sequence[TimedWord], decoded: Decoded) -> tuple[Word, ...]:
+    """Words whose texts joined are what was said, which begins without a space and may end within a token."""
     words: list[Word] = []
-    n_left = len(text)
+    at = 0
     for word in timed:
-        said = (word.text if words else word.text.lstrip())[:n_left]
+        said = (word.text if words else word.text.lstrip())[: len(decoded.text) - at]
         if said:
             start, end = (job.start + round(bound * SAMPLE_RATE_HZ) for bound in (word.start_s, word.end_s))
-            words.append(Word(said, start, end))
-            n_left -= len(said)
+            here = slice(at, at + len(said))
+            words.append(Word(said, start, end, least_within(here, decoded.text, decoded.word_probabilities)))
+            at = here.stop
     return tuple(words)
 
 

@@ -159,11 +159,46 @@ LEFT = words(("so", 3.0, 3.6), ("the", 3.6, 3.9), ("red", 3.9, 4.3), ("fo", 4.3,
 """Of a window that ends at 4.6 s, in the middle of a word; the next one begins a second earlier."""
 
 
-def test_the_seam_is_the_border_nearest_to_the_middle_of_the_overlap() -> None:
+def test_the_seam_is_near_the_middle_of_the_overlap_if_nobody_knows_better() -> None:
     kept, seam = split(LEFT, round(3.6 * RATE), round(4.6 * RATE), "en")
     assert text_of(kept) == "so the"
     assert seam.at == round(3.9 * RATE)
     assert seam.again == " the"
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "said"),
+    [
+        # The right window will be wrong in one of five: what the left one is surer of, it keeps …
+        ((0.9, 0.9, 0.9), "so the red"),
+        ((0.1, 0.9, 0.9), "so the red"),
+        # … and leaves what it is not, but for a word whose beginning only it has heard.
+        ((0.9, 0.7, 0.9), "so the"),
+        ((0.1, 0.7, 0.9), "so the"),
+        # However sure it is of what may be the beginning of a word.
+        ((0.9, 0.9, 1.0), "so the red"),
+    ],
+)
+def test_the_seam_leaves_each_window_the_words_that_it_reads_better(
+    probabilities: tuple[float, ...], said: str
+) -> None:
+    left = [
+        LEFT[0],
+        *(dataclasses.replace(word, probability=p) for word, p in zip(LEFT[1:], probabilities, strict=True)),
+    ]
+    kept, _ = split(left, round(3.6 * RATE), round(4.6 * RATE), "en")
+    assert text_of(kept) == said
+
+
+def test_a_word_is_left_to_the_right_window_though_the_next_one_is_sure() -> None:
+    left = words(("a", 3.0, 3.3), ("b", 3.3, 3.6), ("c", 3.6, 3.9), ("d", 3.9, 4.2), ("e", 4.2, 4.6))
+    sure = [
+        dataclasses.replace(word, probability=p)
+        for word, p in zip(left, (0.9, 0.9, 0.7, 0.99, 0.9), strict=True)
+    ]
+    kept, _ = split(sure, 3 * RATE, 5 * RATE, "en")
+    # "c" costs a tenth of a word, "d" and "e" gain three.
+    assert text_of(kept) == "a b c d e"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from whisper.tokenizer import Tokenizer
 
 from stream_server.core.words import TOKEN
-from stream_server.engine.sureness import word_probabilities
+from stream_server.engine.sureness import least_within, word_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,24 @@ def test_timestamps_say_nothing(tokenizer: Tokenizer) -> None:
 
 def test_nobody_knows_after_a_search(tokenizer: Tokenizer) -> None:
     assert word_probabilities("yes", tokenizer.encode(" yes"), [], tokenizer) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (slice(0, 1), 0.9),
+        (slice(0, 4), 0.4),
+        # Marks do not count, nor the space before a word.
+        (slice(4, 6), None),
+        (slice(5, 15), 0.3),
+        # A part of a word is as sure as the whole.
+        (slice(11, 15), 0.3),
+    ],
+    ids=str,
+)
+def test_a_part_of_a_text_is_as_sure_as_its_least_sure_word(part: slice, expected: float | None) -> None:
+    assert least_within(part, "a bc, well-known", (0.9, 0.4, 0.1, 0.3)) == expected
+    assert least_within(part, "a bc, well-known", ()) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 50_255), st.floats(-20, 0)), max_size=12))
