@@ -14,12 +14,13 @@ TORCH_INDEX ?=
 TESTERS ?= 2
 # Training steps of demo-model before its last run down.
 STEPS ?= 30000
-# Folder of the model that parity and peers read; empty: the embedded one.
+# Folder of the model that parity, nonspeech and peers read; empty: the embedded one.
 MODEL ?=
 # Where `make peers` writes its results, without ending.
 PEERS_OUT ?=
-# Non-speech that `make nonspeech` synthesises.
+# Non-speech that `make nonspeech` synthesises, and from which seed.
 HOURS ?= 10
+SEED ?= 1
 # How long the sessions of `make steady` speak.
 MINUTES ?= 10
 # What `make fuzz` runs (empty: every target), for how long each, and how many at once.
@@ -78,7 +79,8 @@ cov: $(VENV)/.dev ## run the tests and measure branch coverage
 	@$(BIN)/coverage run -m pytest -m "not browser" && $(BIN)/coverage report --skip-covered --show-missing
 
 nonspeech: $(VENV)/.dev ## synthesise HOURS=10 of sounds without speech; fails if one becomes a caption
-	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS)
+	@PYTHONPATH=tests/support $(BIN)/python -m benchmarks.nonspeech --hours $(HOURS) --seed $(SEED) \
+		$(if $(MODEL),--model "$(MODEL)")
 
 peers: $(VENV)/.dev ## measure WhisperLive and WhisperLiveKit beside ours, same weights: 13 min (MODEL=DIR, PEERS_OUT=FILE)
 	@$(BIN)/python -m benchmarks.peers $(if $(MODEL),--model $(MODEL)) $(if $(PEERS_OUT),--out $(PEERS_OUT))

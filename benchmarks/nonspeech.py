@@ -5,7 +5,8 @@ music-like chords. Most never reach the engine, since the VAD hears no speech in
 is tried too, as much again by half is also given to the engine directly, as finals of 2 to 5 s; texts that
 pass there are counted apart: nothing but the VAD stands between them and a client.
 
-Run: ``make nonspeech`` (``HOURS=10 SEED=1``). Prints a table; exits with 1 if a final had a text.
+Run: ``make nonspeech`` (``HOURS=10 SEED=1 MODEL=DIR``). Prints a table; exits with 1 if a final had a text.
+What a model says of sounds, and how sure it is, is told as it comes: by that its guard is drawn.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import models
 import numpy as np
@@ -64,9 +66,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--model", type=Path, default=embedded_model(), help="model folder")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network, transcriber = SileroVad(), WhisperTranscriber(embedded_model(), "cpu")
+    network, transcriber = SileroVad(), WhisperTranscriber(options.model, "cpu")
     started_s = time.monotonic()
     n_rounds = math.ceil(options.hours * 3_600 / (STREAMS * STREAM_S))
     streamed: Counter[str] = Counter()
@@ -81,6 +84,12 @@ def main() -> int:
         streamed["partials"] += sum(not result.final for result in results)
         streamed += rules_of(results)
         n_texts += sum(bool(final.text) for said in finals for final in said)
+        for result in results:
+            if result.final and result.text:
+                print(
+                    f"{result.text!r} of {(result.end - result.start) / RATE_HZ:.1f} s, no speech "
+                    f"{result.no_speech_prob:.4f}, log-probability {result.avg_logprob:.2f}"
+                )
         answers = direct(transcriber, first_seed, STREAMS * STREAM_S * DIRECT_SHARE)
         bypassed["windows"] += len(answers)
         bypassed += rules_of([result for _, result in answers])
