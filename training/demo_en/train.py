@@ -27,6 +27,8 @@ from .optimiser import Optimiser
 from .progress import bar
 
 _RATES = ("clean", "noise_10db", "telephone", "festival")
+_STOPPED_S = 60.0
+"""A step that takes longer was stopped meanwhile (SIGSTOP), which is no training."""
 _PARTS = ("text", "phones", "tokens", "attention")
 _COLUMNS = ("step", "stage", "trained_s", "hours", "rate", *_PARTS, *(f"wer_{name}" for name in _RATES))
 
@@ -105,7 +107,8 @@ class Trainer:
         following = reader.submit(self.batch, self.step + 1)
         self._learn(batch)
         self.step += 1
-        self._trained_s += time.monotonic() - began_s
+        took_s = time.monotonic() - began_s
+        self._trained_s += took_s if took_s < _STOPPED_S else 0.0
         if self.step % self._config.evaluate_every == 0:
             self._evaluate()
         if time.monotonic() - self._saved_at_s > self._config.checkpoint_every_s:
