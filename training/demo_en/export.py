@@ -30,10 +30,10 @@ BYTES_MAX = 30_000_000
 LICENCE = "Apache-2.0"
 SYNTHETIC_ONLY = "synthetic voices only: trained on espeak-ng and flite, not for human speech"
 GUARD = {"logprob_min": -1.5, "logprob_floor": -1.5, "sure_no_speech": 0.006}
-"""The probability of no speech parts speech from sounds: at most 0.0035 for the finals of the recordings; in
-19 h of sounds two finals with text had less than 0.02, half a second each, with log-probabilities of -1.31
-and -1.53, where 2 of the 76 finals of the recordings have less than -1.5 (step 19,867). ``make nonspeech``
-tells whether the lines still hold for another checkpoint."""
+"""The probability of no speech parts speech from sounds: it is at most 0.0003 for the 76 finals of the
+recordings, one of which has a log-probability below -1.5 (step 14,487). The lines were drawn for a
+checkpoint whose finals had up to 0.0035, by two sounds that passed wider ones, half a second each: 0.013
+and -1.31, 0.0005 and -1.53. ``make nonspeech`` tells whether they hold for another checkpoint."""
 _N_SILENT = 24
 
 
