@@ -85,7 +85,7 @@ def main() -> int:
         streamed += rules_of(results)
         n_texts += sum(bool(final.text) for said in finals for final in said)
         for result in results:
-            if result.final and result.text:
+            if (result.final or result.early) and result.text:
                 print(
                     f"{result.text!r} of {(result.end - result.start) / RATE_HZ:.1f} s, no speech "
                     f"{result.no_speech_prob:.4f}, log-probability {result.avg_logprob:.2f}"

@@ -29,11 +29,11 @@ from .vocabulary import N_WHISPER, UNKNOWN, Vocabulary
 BYTES_MAX = 30_000_000
 LICENCE = "Apache-2.0"
 SYNTHETIC_ONLY = "synthetic voices only: trained on espeak-ng and flite, not for human speech"
-GUARD = {"logprob_min": -1.5, "logprob_floor": -1.5, "sure_no_speech": 0.006}
+GUARD = {"logprob_min": -1.5, "logprob_floor": -1.5, "sure_no_speech": 0.002}
 """The probability of no speech parts speech from sounds: it is at most 0.0003 for the 76 finals of the
-recordings, one of which has a log-probability below -1.5 (step 14,487). The lines were drawn for a
-checkpoint whose finals had up to 0.0035, by two sounds that passed wider ones, half a second each: 0.013
-and -1.31, 0.0005 and -1.53. ``make nonspeech`` tells whether they hold for another checkpoint."""
+recordings, one of which has a log-probability below -1.5 (step 14,487), and 0.0053 for the one sound in
+21 h that passed a line of 0.006. The line for log-probabilities is that of a checkpoint before, of which a
+sound with 0.0005 had -1.53. ``make nonspeech`` tells whether both hold for another checkpoint."""
 _N_SILENT = 24
 
 
