@@ -33,7 +33,7 @@ EDGE_SAMPLES = 2_400
 """0.15 s: a word this near to the edge of a window may reach over it."""
 WRONG = 0.2
 """How often a word is wrong that nothing is known of: what the right window will say, and the left one says
-without telling how sure it is. Between 0.1 and 0.4 it makes no difference (``benchmarks.seams``)."""
+without telling how sure it is. Between 0.1 and 0.3 it makes no difference (``benchmarks.seams``)."""
 WRONG_PER_SAMPLE = 3e-6
 """Times are less certain far from the middle; decides between borders that are else alike."""
 
