@@ -242,9 +242,9 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     early_finals: bool = True
     """A segment is read as a final when its pause begins, so that the text is there when the pause is long
     enough to be sure of; if speech goes on, that was a partial."""
-    sure_word: float = 0.5
+    sure_word: float = 0.3
     """Partials show a word when two hypotheses agree on it and the model gives it this probability, else when
-    three do; 0: always when two do. Higher is calmer and later, see ``python -m benchmarks.flicker``."""
+    four do; 0: always when two do. Higher is calmer and later, see ``python -m benchmarks.flicker``."""
     partial_ms: int = 512
     """New audio after which a partial is decoded again. With half of it words come 0.1 s sooner if as few are
     to be taken back (``sure_word``), for twice the work."""

@@ -1,12 +1,12 @@
 """Partials of one segment that grow instead of flickering.
 
 LocalAgreement (Liu et al. 2020; Macháček et al. 2023): the words that successive hypotheses begin with are
-held to be right. Two that agree are enough where the newer one is sure of the word; else a third must: where
+held to be right. Two that agree are enough where the newer one is sure of the word; else four must: where
 the audio ends within a word a model completes what it has not heard, twice if need be, but seldom with much
-probability. Such words are *stable*: no later partial of the segment shows other words in their place, even
-where a later hypothesis disagrees, in which case its text is shown from the same number of words on. A final
-is what the engine says of the whole segment and is not bound by partials, since those depend on load and a
-transcript must not.
+probability, and where it cannot make out a word it goes on guessing. Such words are *stable*: no later
+partial of the segment shows other words in their place, even where a later hypothesis disagrees, in which
+case its text is shown from the same number of words on. A final is what the engine says of the whole segment
+and is not bound by partials, since those depend on load and a transcript must not.
 
 Where running speech was cut, partials may have shown more than the final says: its words end at the seam
 (``core.seams``), a second or more before the place that was heard. The next segment's caption begins with
@@ -23,8 +23,8 @@ from difflib import SequenceMatcher
 
 from stream_server.core.words import TOKEN
 
-ENOUGH = 3
-"""So many hypotheses that agree make a word stable, however unsure they are of it."""
+HYPOTHESES_ENOUGH = 4
+"""By default, to make a word stable that they are unsure of."""
 SHIFT_WORDS_MAX = 2
 """A final and a partial of the same speech that differ by more words before a place say nothing of it."""
 
@@ -34,10 +34,12 @@ class SegmentCaption:
 
     Args:
         sure: The least probability of a word that two hypotheses make stable, 0 to 1.
+        enough: So many hypotheses that agree make a word stable, however unsure they are of it.
     """
 
-    def __init__(self, sure: float = 0.0) -> None:
+    def __init__(self, sure: float = 0.0, enough: int = HYPOTHESES_ENOUGH) -> None:
         self._sure = sure
+        self._enough = enough
         self.revision = 0
         """Of the last partial; 0 before the first."""
         self._tokens: list[str] = []
@@ -58,7 +60,7 @@ class SegmentCaption:
         Args:
             said: The final's text; may differ from what was shown before its end.
         """
-        following = SegmentCaption(self._sure)
+        following = SegmentCaption(self._sure, self._enough)
         start = _end_of(said, self._text)
         if start is None:
             return following
@@ -105,7 +107,7 @@ class SegmentCaption:
         """How many of the first tokens enough hypotheses agree on, the last of which was so sure of them."""
         for place, count in enumerate(self._counts):
             probability = probabilities[place] if place < len(probabilities) else 0.0
-            if count == 1 or (count < ENOUGH and probability < self._sure):
+            if count == 1 or (count < self._enough and probability < self._sure):
                 return place
         return len(self._counts)
 

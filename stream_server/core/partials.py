@@ -27,7 +27,7 @@ class Partials:
         self._start = start
         self._settings = settings
         self._asked_frame = 0
-        self._before = self._caption = SegmentCaption(settings.sure_word)
+        self._before = self._caption = self._new_caption()
         self._n_shown = 0
         self.draft: tuple[int, ...] = ()
         """Tokens of the last hypothesis."""
@@ -36,7 +36,7 @@ class Partials:
 
     def begin_segment(self) -> None:
         """A segment has closed; what comes is of the next."""
-        self._before, self._caption = self._caption, SegmentCaption(self._settings.sure_word)
+        self._before, self._caption = self._caption, self._new_caption()
         self._n_shown = 0
         self.draft = ()
 
@@ -80,6 +80,9 @@ class Partials:
         self.heard_until = result.end
         self._caption.update(result.text, result.word_probabilities)
         return self._news()
+
+    def _new_caption(self) -> SegmentCaption:
+        return SegmentCaption(self._settings.sure_word, self._settings.enough_hypotheses)
 
     def _news(self) -> tuple[str, int] | None:
         text, stable = self._caption.shown

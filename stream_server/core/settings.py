@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from stream_server.core.captions import HYPOTHESES_ENOUGH
 from stream_server.core.messages import Limits, Start, Task, Tier
 from vad.config import SegmenterConfig
 
@@ -91,8 +92,10 @@ class SessionSettings:
     """For clients that want nothing else; its segment lengths hold for all."""
     features: tuple[str, ...] = ()
     """Optional parts of the protocol, but for those that depend on the model."""
-    sure_word: float = 0.5
+    sure_word: float = 0.3
     """The least probability of a word that two hypotheses make stable, see ``core.captions``."""
+    enough_hypotheses: int = HYPOTHESES_ENOUGH
+    """So many in a row that agree on a word make it stable, however unsure they are of it."""
     partial_frames: int = 16
     """Growth of a segment after which a new partial is asked for; 16 frames are 0.512 s."""
     early_finals: bool = True

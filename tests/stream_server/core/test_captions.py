@@ -72,14 +72,14 @@ def test_the_words_two_hypotheses_begin_with_are_stable(hypotheses: list[str], s
         # Two are enough as far as the newer one is sure, whatever the older one was.
         ([("a b c", (0.1, 0.1, 0.1)), ("a b c", (0.9, 0.5, 0.4))], ["|a b c", "a b| c"]),
         ([("a b", (1, 1)), ("a b", (0.4, 1))], ["|a b", "|a b"]),
-        # Three are always enough, if it is three in a row.
-        ([("a b", (0.1, 0.1))] * 3, ["|a b", "|a b", "a b|"]),
+        # Four are always enough, if it is four in a row.
+        ([("a b", (0.1, 0.1))] * 4, ["|a b", "|a b", "|a b", "a b|"]),
         (
-            [("a b", ()), ("a b", ()), ("a c", ()), ("a c", ()), ("a c", ())],
-            ["|a b", "|a b", "a| c", "a| c", "a c|"],
+            [("a b", ()), ("a b", ()), ("a c", ()), ("a c", ()), ("a c", ()), ("a c", ())],
+            ["|a b", "|a b", "|a c", "a| c", "a| c", "a c|"],
         ),
         # Nobody knows how sure it is.
-        ([("a", ()), ("a", ()), ("a", ())], ["|a", "|a", "a|"]),
+        ([("a", ())] * 4, ["|a", "|a", "|a", "a|"]),
         # A word waits for the mark that touches it, and so for how sure that is.
         ([("a. B", (1, 1, 1)), ("a. B", (1, 0.2, 1))], ["|a. B", "|a. B"]),
         ([("a, b", (1, 1, 1)), ("a, b", (1, 1, 0.2))], ["|a, b", "a,| b"]),
@@ -88,7 +88,7 @@ def test_the_words_two_hypotheses_begin_with_are_stable(hypotheses: list[str], s
         ([("日本", (1, 1)), ("日本", (1, 0.3))], ["|日本", "日|本"]),
     ],
 )
-def test_words_that_the_model_is_not_sure_of_wait_for_a_third_hypothesis(
+def test_words_that_the_model_is_not_sure_of_wait_for_further_hypotheses(
     hypotheses: list[tuple[str, Sequence[float]]], shown: list[str]
 ) -> None:
     assert show_of(0.5, hypotheses) == shown
