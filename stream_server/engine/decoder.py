@@ -29,7 +29,7 @@ from stream_server.engine.guesses import Cues
 from stream_server.engine.network import PLACES_MAX, Network
 from stream_server.engine.prompts import Prompts, Start
 from stream_server.engine.rows import Decoded, DecodeOptions, Row
-from stream_server.engine.rules import Place, TokenRules, choose, initial_steps, no_speech_probs
+from stream_server.engine.rules import Place, StampBounds, TokenRules, choose, initial_steps, no_speech_probs
 from stream_server.engine.steps import Slot, StepLoop
 from stream_server.engine.sureness import word_probabilities
 
@@ -190,8 +190,7 @@ class BatchDecoder:
         return text.strip()
 
     def _row(self, index: int, options: DecodeOptions, start: Start) -> Row:
-        is_greedy = options.temperature == 0
-        draft = options.draft if is_greedy else None
+        draft = options.draft
         row = Row(
             index,
             options,
@@ -203,7 +202,8 @@ class BatchDecoder:
             None if draft is None else self._cues,
         )
         row.suppose(draft or (), self._model.dims.n_vocab)
-        row.chances = None if is_greedy else np.random.default_rng(options.seed)
+        if options.temperature > 0:
+            row.chances = np.random.default_rng(options.seed).random(start.tokens_max)
         return row
 
     # ------------------------------------------------------------ the loop
@@ -237,15 +237,19 @@ class BatchDecoder:
 
     def _places(self, row: Row) -> list[Place]:
         n_known = len(row.tokens)
+        bounds: Sequence[StampBounds | None] = [None] * row.n_places
+        if row.options.timestamps:
+            n_initial = initial_steps(row.options.initial_timestamp_s_max)
+            texts = ([*row.tokens, *row.guess[: branch.place], branch.token] for branch in row.branches)
+            bounds = [
+                *list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))[n_known:],
+                *(list(self._rules.stamp_bounds(text, n_initial))[-1] for text in texts),
+            ]
         temperature = row.options.temperature
-        if not row.options.timestamps:
-            return [Place(n_known + i == 0, None, temperature, row.draw()) for i in range(row.n_places)]
-        n_initial = initial_steps(row.options.initial_timestamp_s_max)
-        bounds = list(self._rules.stamp_bounds(row.tokens + row.guess, n_initial))[n_known:]
-        for branch in row.branches:
-            text = [*row.tokens, *row.guess[: branch.place], branch.token]
-            bounds += list(self._rules.stamp_bounds(text, n_initial))[-1:]
-        return [Place(n_known + i == 0, stamps, temperature, row.draw()) for i, stamps in enumerate(bounds)]
+        return [
+            Place(n_known + i == 0, stamps, temperature, row.chance(n_known + i))
+            for i, stamps in enumerate(bounds)
+        ]
 
     def _accept(self, rows: list[Row], predictions: _Predictions) -> list[bool]:
         """Hand each row its predictions; returns which rows have ended."""

@@ -74,10 +74,16 @@ class _Climb:
         self.verdicts.append(judge(attempt, limits))
 
     def options_at(self, temperature: float) -> DecodeOptions:
-        """The next attempt's; a language that was detected stays, and what is sampled is not searched for."""
-        options = self.request.options
+        """The next attempt's, with the last one as its draft: most of its tokens are drawn again.
+
+        A language that was detected stays, and what is sampled is not searched for.
+        """
         return replace(
-            options, language=self.decoded[0].language, temperature=temperature, draft=None, beam=None
+            self.request.options,
+            language=self.decoded[0].language,
+            temperature=temperature,
+            draft=self.decoded[-1].tokens,
+            beam=None,
         )
 
 

@@ -2,14 +2,16 @@
 
 A guess is a run of tokens that may come next, with branches beside it (``engine.guesses``). It is fed behind
 what is known, in the same pass, and the pass predicts the token after each of its places. The predictions are
-kept as long as the guess before them is what was predicted: these are the tokens that greedy decoding finds
-one by one, with the same probabilities. A wrong guess costs its places in one pass and changes nothing.
+kept as long as the guess before them is what was predicted: these are the tokens that decoding one by one
+finds, with the same probabilities. So it is for a row that samples, since each of its tokens has a random
+number of its own. A wrong guess costs its places in one pass and changes nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_server.core.messages import BeamSearch
 from stream_server.engine.guesses import Branch, Cues, branches_of, continuations
@@ -31,10 +33,10 @@ class DecodeOptions:
     initial_timestamp_s_max: float | None = 1.0
     """The latest first timestamp; None: any."""
     draft: tuple[int, ...] | None = None
-    """What the row may say, as tokens; changes the number of passes, not the outcome. None: plain greedy
-    decoding, a token a pass. An empty draft still lets the row try branches."""
+    """What the row may say, as tokens; changes the number of passes, not the outcome. None: a token a pass.
+    An empty draft still lets the row try branches."""
     temperature: float = 0.0
-    """Above 0 tokens are sampled, and a draft is not used."""
+    """Above 0 tokens are sampled."""
     seed: int = 0
     """Of the sampling: what a row says does not depend on its neighbours."""
     beam: BeamSearch | None = None
@@ -89,8 +91,8 @@ class Row:
     no_speech_prob: float = 0.0
     passes: int = 0
     is_whole: bool = False
-    chances: np.random.Generator | None = None
-    """What samples; None: the likeliest token is taken."""
+    chances: NDArray[np.float64] | None = None
+    """The random number of each token, at least 0 and below 1; None: the likeliest token is taken."""
 
     def suppose(self, guess: Sequence[int], n_vocab: int) -> None:
         """Carry a guess, as far as it can be right: to its end-of-text or the limit of tokens."""
@@ -103,7 +105,8 @@ class Row:
     def branch_out(self, n_max: int) -> None:
         """Carry up to ``n_max`` branches beside the guess in the next pass."""
         self.branches = []
-        if self.cues is None or n_max == 0:
+        # To sample at a place costs as much as a pass saves.
+        if self.cues is None or self.chances is not None or n_max == 0:
             return
         closing = self.cues.closing(self.options.draft or ())
         found = branches_of(self.guess, self.cues, closing, self.hint, is_draft=self.passes == 0)
@@ -122,9 +125,9 @@ class Row:
         n_run = len(self.known) + len(self.guess)
         return [*range(-1, n_run - 1), *(len(self.known) - 1 + branch.place for branch in self.branches)]
 
-    def draw(self) -> float | None:
-        """The next random number of the row, at least 0 and below 1; None if it does not sample."""
-        return None if self.chances is None else float(self.chances.random())
+    def chance(self, number: int) -> float | None:
+        """The random number of a token of the row; None if it does not sample."""
+        return None if self.chances is None else float(self.chances[number])
 
     @property
     def n_places(self) -> int:

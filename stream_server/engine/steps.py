@@ -211,7 +211,7 @@ class StepLoop:
             if row.chances is not None:
                 fresh.is_sampled[i] = True
                 fresh.temperature[i] = row.options.temperature
-                fresh.chances[i, :n_left] = torch.from_numpy(row.chances.random(n_left))
+                fresh.chances[i, :n_left] = torch.from_numpy(row.chances[len(row.tokens) :])
         for mine, its in zip(state.tensors(), fresh.tensors(), strict=True):
             mine.copy_(its)
 

@@ -52,6 +52,21 @@ def plain(case: Case) -> list[Decoded]:
     return case.decode(range(16))
 
 
+@pytest.fixture(scope="module")
+def sampling(case: Case) -> Case:
+    """The same rows, drawn at several temperatures."""
+    options = [
+        dataclasses.replace(row, temperature=(0.2, 0.4, 1.0)[i % 3], seed=i)
+        for i, row in enumerate(case.options)
+    ]
+    return dataclasses.replace(case, options=options)
+
+
+@pytest.fixture(scope="module")
+def sampled(sampling: Case) -> list[Decoded]:
+    return sampling.decode(range(16))
+
+
 EOT = 50_257
 TOKENS = st.integers(0, 51_864) | st.sampled_from([-1, EOT, 51_865, 10**9])
 
@@ -101,6 +116,28 @@ def test_any_draft_gives_what_no_draft_gives(case: Case, plain: list[Decoded], d
         decoded = decode_with(case, drafts)
     for i, row in zip(rows, decoded, strict=True):
         assert_same(row, plain[i])
+
+
+@pytest.mark.timeout(600)
+@settings(max_examples=30)
+@given(st.data())
+def test_any_draft_gives_a_row_that_samples_what_no_draft_gives(
+    sampling: Case, sampled: list[Decoded], data: st.DataObject
+) -> None:
+    rows = data.draw(st.lists(st.integers(0, 15), min_size=1, max_size=5, unique=True))
+    drafts: dict[int, tuple[int, ...] | None] = {
+        i: data.draw(st.none() | spoilt().map(lambda how, i=i: spoil(sampled[i].tokens, how))) for i in rows
+    }
+    for i, row in zip(rows, decode_with(sampling, drafts), strict=True):
+        assert_same(row, sampled[i])
+
+
+def test_what_a_row_would_draw_is_one_pass(
+    sampling: Case, sampled: list[Decoded], plain: list[Decoded]
+) -> None:
+    assert [row.tokens for row in sampled] != [row.tokens for row in plain]
+    rows = decode_with(sampling, {i: row.tokens for i, row in enumerate(sampled)})
+    assert [row.passes for row in rows] == [1] * 16
 
 
 def test_a_draft_that_holds_is_one_pass(case: Case, plain: list[Decoded]) -> None:

@@ -69,6 +69,21 @@ def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: BatchDecode
     assert reading.decoded.tokens == best.tokens
 
 
+def test_each_attempt_is_the_next_ones_draft(decoder: BatchDecoder, features: Tensor) -> None:
+    drafts: list[tuple[int, ...] | None] = []
+    said: list[tuple[int, ...]] = []
+
+    class Watched(BatchDecoder):
+        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
+            rows = decoder.decode_features(features, options)
+            drafts.extend(row.draft for row in options)
+            said.extend(row.tokens for row in rows)
+            return rows
+
+    Ladder(Watched(decoder._model, None), NEVER).read(features[:1], [request()])
+    assert drafts == [request().options.draft, *said[:2]]
+
+
 def test_a_window_that_fails_in_beam_search_is_sampled(decoder: BatchDecoder, features: Tensor) -> None:
     asked: list[tuple[BeamSearch | None, float]] = []
 

@@ -67,6 +67,10 @@ def test_both_loops_sample_the_same_tokens(model: Whisper, decoder: BatchDecoder
         assert (ours.tokens, ours.is_whole, ours.passes) == (wanted.tokens, wanted.is_whole, wanted.passes)
         assert ours.avg_logprob == pytest.approx(wanted.avg_logprob, abs=1e-5)
         assert ours.word_probabilities == pytest.approx(wanted.word_probabilities, abs=1e-5)
+    drafts = [dataclasses.replace(o, draft=row.tokens[:4]) for o, row in zip(options, theirs, strict=True)]
+    for drafted, wanted in zip(decoder.decode(mels, drafts), theirs, strict=True):
+        assert drafted.tokens == wanted.tokens
+        assert drafted.passes < wanted.passes
 
 
 def test_a_row_ends_where_the_context_of_the_text_ends() -> None:
