@@ -6,8 +6,8 @@ Rules, each a test:
    else does. So no final ever waits for a partial beside it in the batch, and looks are what a loaded
    engine leaves out.
 2. The oldest job leads. The batch is filled with jobs of the leader's tier and bucket, because windows of
-   one length share one pass of one model and others would each cost a pass of their own. Since the oldest
-   always leads, neither tier nor bucket waits longer than the jobs before it take.
+   similar lengths share the passes of one model, and short ones would be filled up too far to share those of
+   long ones. Since the oldest always leads, neither tier nor bucket waits longer than the jobs before it take.
 3. Fair over sessions: the oldest job of every session comes before the second of any.
 4. A session has at most one partial waiting. A newer one replaces it in place, and a final of a
    segment removes the partials of that segment and those before it.
@@ -32,7 +32,7 @@ from stream_server.core.messages import SessionId, Tier
 from stream_server.errors import Overloaded
 
 Bucket = Callable[[DecodeJob], int]
-"""Tells which jobs of a tier share a pass."""
+"""Tells which jobs of a tier are decoded together."""
 LOOK_COST = 6
 """Windows of 30 s against those of 5 s: what a second look costs at most, in segments."""
 
@@ -48,7 +48,7 @@ class Scheduler:
     Args:
         batch_max: Most rows in a batch; a job takes one, in beam search one for each of its beams.
         finals_max: Most finals waiting.
-        bucket: Jobs of one tier with equal values are decoded in one pass.
+        bucket: Jobs of one tier with equal values are decoded together.
     """
 
     def __init__(self, batch_max: int, finals_max: int, bucket: Bucket = one_bucket) -> None:

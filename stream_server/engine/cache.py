@@ -3,8 +3,9 @@
 Rows may hold different numbers of tokens. A pass writes each row's new keys behind those it has; what a
 row holds beyond its own length is left from guesses that were wrong, is never attended to, and is
 overwritten. In beam search, several rows in succession belong to one window: each has keys and values of its
-own for its tokens, and they share those of the audio. Shapes: B rows, W windows (as many, without beam
-search), T audio positions, C capacity in tokens, L tokens of a pass, D model width.
+own for its tokens, and they share those of the audio. Windows shorter than the longest are filled up, and
+what fills them up is never attended to either. Shapes: B rows, W windows (as many, without beam search), T
+audio positions, C capacity in tokens, L tokens of a pass, D model width.
 """
 
 from collections.abc import Sequence
@@ -116,12 +117,13 @@ class LayerCache:
         key, value = self._key[:n_rows, : span.end], self._value[:n_rows, : span.end]
         return _attend(attention, x, key, value, span.mask, is_causal=span.is_causal)
 
-    def attend_audio(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
-        """Cross-attention (B, L, D)."""
+    def attend_audio(self, attention: MultiHeadAttention, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Cross-attention (B, L, D), given ``BatchCache.audio_mask``."""
         n_windows = len(x) // self._rows_per_window
         # The tokens of a window's rows look at the same audio, in any order: as if they were one row's.
         by_window = x.view(n_windows, -1, x.shape[2])
-        mixed = _attend(attention, by_window, self._cross_key[:n_windows], self._cross_value[:n_windows])
+        key, value = self._cross_key[:n_windows], self._cross_value[:n_windows]
+        mixed = _attend(attention, by_window, key, value, None if mask is None else mask[:n_windows])
         return mixed.view(x.shape)
 
     def audio_scores(self, attention: MultiHeadAttention, x: Tensor, heads: Sequence[int]) -> Tensor:
@@ -158,14 +160,28 @@ class LayerCache:
 
 
 class BatchCache:
-    """Keys and values of all decoder layers; the first rows of it are those under way."""
+    """Keys and values of all decoder layers; the first rows of it are those under way.
 
-    def __init__(self, layers: list[LayerCache], capacity: int) -> None:
+    Args:
+        layers: Of the decoder.
+        capacity: Tokens of a row.
+        audio_mask: bool (W, 1, 1, T), see ``own_positions``; None: all positions are the windows' own.
+    """
+
+    def __init__(self, layers: list[LayerCache], capacity: int, audio_mask: Tensor | None) -> None:
         self.layers = layers
         self.capacity = capacity
+        self.audio_mask = audio_mask
 
     @classmethod
-    def over(cls, decoder: TextDecoder, features: Tensor, capacity: int, n_beams: int = 1) -> "BatchCache":
+    def over(
+        cls,
+        decoder: TextDecoder,
+        features: Tensor,
+        capacity: int,
+        n_beams: int = 1,
+        audio_mask: Tensor | None = None,
+    ) -> "BatchCache":
         """A cache over audio features (W, T, D).
 
         Args:
@@ -173,14 +189,21 @@ class BatchCache:
             features: Of the windows.
             capacity: Tokens of a row.
             n_beams: Rows of a window that ``gather`` may ask for; before, each window is one row.
+            audio_mask: See ``BatchCache``.
         """
         layers = [LayerCache(*_audio_of(block, features), capacity, n_beams) for block in decoder.blocks]
-        return cls(layers, capacity)
+        return cls(layers, capacity, audio_mask)
 
-    def fill(self, decoder: TextDecoder, features: Tensor) -> None:
-        """Take other features (W, T, D) for the first windows, and forget all tokens, in place."""
+    def fill(self, decoder: TextDecoder, features: Tensor, audio_mask: Tensor | None) -> None:
+        """Take other features (W, T, D) for the first windows, and forget all tokens, in place.
+
+        There must be a mask if the cache was made with one, and none otherwise.
+        """
         for block, layer in zip(decoder.blocks, self.layers, strict=True):
             layer.fill(*_audio_of(block, features))
+        assert (self.audio_mask is None) == (audio_mask is None)
+        if self.audio_mask is not None and audio_mask is not None:
+            self.audio_mask[: len(audio_mask)] = audio_mask
 
     @property
     def device(self) -> torch.device:
@@ -195,17 +218,24 @@ class BatchCache:
     def select(self, rows: Sequence[int], capacity: int) -> "BatchCache":
         """A cache over the audio of some rows, without tokens."""
         index = torch.tensor(rows, device=self.device)
-        return BatchCache([layer.select(index, capacity) for layer in self.layers], capacity)
+        mask = None if self.audio_mask is None else self.audio_mask[index]
+        return BatchCache([layer.select(index, capacity) for layer in self.layers], capacity, mask)
 
     def move(self, source: int, target: int) -> None:
         """Put a row in the place of another: so a batch closes up for the price of one row."""
         for layer in self.layers:
             layer.move(source, target)
+        self._move_mask(source, target)
 
     def move_audio(self, source: int, target: int) -> None:
         """Put a window's audio in the place of another's; its rows follow by ``gather``."""
         for layer in self.layers:
             layer.move_audio(source, target)
+        self._move_mask(source, target)
+
+    def _move_mask(self, source: int, target: int) -> None:
+        if self.audio_mask is not None:
+            self.audio_mask[target] = self.audio_mask[source]
 
     def gather(self, sources: Sequence[int], n_tokens: int, n_beams: int) -> None:
         """Let each row go on from another.
@@ -218,6 +248,20 @@ class BatchCache:
         index = torch.tensor(sources, device=self.device)
         for layer in self.layers:
             layer.gather(index, n_tokens, n_beams)
+
+
+def own_positions(lengths: Sequence[int] | None, n_positions: int, device: torch.device) -> Tensor | None:
+    """Which positions are of each window and do not fill it up, bool (W, 1, 1, T); None if none does.
+
+    Args:
+        lengths: Of the windows, in positions; None: all are as long as ``n_positions``.
+        n_positions: T.
+        device: Where the windows are.
+    """
+    if lengths is None or all(length == n_positions for length in lengths):
+        return None
+    own = torch.arange(n_positions) < torch.tensor(lengths)[:, None]
+    return own.to(device)[:, None, None]
 
 
 def _audio_of(block: ResidualAttentionBlock, features: Tensor) -> tuple[Tensor, Tensor]:

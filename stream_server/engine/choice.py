@@ -14,7 +14,7 @@ from stream_server.engine.manifest import (
     read_manifest,
     version_key,
 )
-from stream_server.engine.windows import window_samples
+from stream_server.engine.windows import length_range
 from stream_server.errors import ModelError
 from stream_server.sealing.signing import Trust
 
@@ -68,11 +68,11 @@ def _look_at(folder: Path, trust: Trust | None) -> ChosenModel:
 
 
 def bucket_of(choice: Choice) -> Bucket:
-    """What tells the scheduler which jobs of a tier share a pass: the length of their window in its model."""
+    """What tells the scheduler which jobs of a tier share a pass: those with windows of similar lengths."""
     manifests = {tier: model.manifest for tier, model in choice.items() if model.manifest is not None}
     if not manifests:
         return one_bucket
-    return lambda job: window_samples(job.n_samples, manifests[job.tier])
+    return lambda job: length_range(job.n_samples, manifests[job.tier])
 
 
 def check_versions(in_use: Choice, wanted: Choice) -> None:

@@ -3,7 +3,7 @@
 What comes out for a row equals ``whisper.decode`` of the same window with that row's options: the
 mathematics of each module is whisper's own; the loop, the key-value cache, drafts and the fitted audio
 context are ours. A row with a temperature samples from whisper's distribution with random numbers of its
-own. Rows of a batch share nothing but the length of their windows.
+own. Rows of a batch share nothing but their passes.
 
 Shapes: B rows, T audio positions (20 ms each), L tokens, D model width, N places to be predicted.
 """
@@ -24,7 +24,7 @@ from stream_server.engine.accelerator import is_accelerator
 from stream_server.engine.alignment import TimedWord, time_words
 from stream_server.engine.beam_loop import BeamLoop
 from stream_server.engine.beams import Beams
-from stream_server.engine.cache import BatchCache
+from stream_server.engine.cache import BatchCache, own_positions
 from stream_server.engine.guesses import Cues
 from stream_server.engine.network import PLACES_MAX, Network
 from stream_server.engine.prompts import Prompts, Start
@@ -89,26 +89,42 @@ class BatchDecoder:
         return self.decode_features(self.encode(mel), options)
 
     @torch.inference_mode()
-    def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
-        """The same of what ``encode`` made of the windows, (B, T, D)."""
+    def decode_features(
+        self, features: Tensor, options: Sequence[DecodeOptions], lengths: Sequence[int] | None = None
+    ) -> list[Decoded]:
+        """The same of what ``encode`` made of windows that need not be of one length.
+
+        Args:
+            features: (B, T, D), short windows filled up at their ends with anything that is a number.
+            options: One for each row.
+            lengths: Audio positions of each window; None: T of all.
+        """
+        mask = own_positions(lengths, features.shape[1], features.device)
         # Greedy rows share their passes, and so do searches of one size.
         by_size: dict[int, list[int]] = defaultdict(list)
         for i, row in enumerate(options):
             by_size[0 if row.beam is None else row.beam.size].append(i)
         decoded: dict[int, Decoded] = {}
         for size, members in by_size.items():
-            chosen = features if len(by_size) == 1 else features[members]
+            is_all = len(by_size) == 1
+            chosen, own = features if is_all else features[members], mask
+            if mask is not None and not is_all:
+                own = mask[members]
             asked = [options[i] for i in members]
-            found = self._search(chosen, asked, size) if size else self._extend(chosen, asked)
+            found = self._search(chosen, own, asked, size) if size else self._extend(chosen, own, asked)
             decoded.update(zip(members, found, strict=True))
         return [decoded[i] for i in range(len(options))]
 
-    def _extend(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
-        """Decode rows without beam search."""
+    def _extend(
+        self, features: Tensor, mask: Tensor | None, options: Sequence[DecodeOptions]
+    ) -> list[Decoded]:
+        """Decode rows without beam search, given ``own_positions``."""
         plan = self._prompts.plan(options)
-        slot = None if self._steps is None else self._steps.slot(features, plan.capacity)
-        capacity = plan.capacity + _BRANCHES_MAX
-        cache = self._network.cache(features, capacity) if slot is None else slot.cache
+        slot = None if self._steps is None else self._steps.slot(features, plan.capacity, mask)
+        if slot is None:
+            cache = self._network.cache(features, plan.capacity + _BRANCHES_MAX, audio_mask=mask)
+        else:
+            cache = slot.cache
         starts = self._prompts.starts(plan, options, cache)
         rows = [self._row(i, row, start) for i, (row, start) in enumerate(zip(options, starts, strict=True))]
         self._run(list(rows), cache, slot)
@@ -116,10 +132,12 @@ class BatchDecoder:
             self._decoded(row, row.tokens, row.logprob, row.logprobs, is_whole=row.is_whole) for row in rows
         ]
 
-    def _search(self, features: Tensor, options: Sequence[DecodeOptions], size: int) -> list[Decoded]:
-        """Decode windows by beam search, all of the same size."""
+    def _search(
+        self, features: Tensor, mask: Tensor | None, options: Sequence[DecodeOptions], size: int
+    ) -> list[Decoded]:
+        """Decode windows by beam search, all of the same size, given ``own_positions``."""
         plan = self._prompts.plan(options)
-        cache = self._network.cache(features, plan.capacity, size)
+        cache = self._network.cache(features, plan.capacity, size, mask)
         starts = self._prompts.starts(plan, options, cache)
         eot = self._tokenizer.eot
         windows = [
@@ -145,6 +163,7 @@ class BatchDecoder:
         decoded: Sequence[Decoded],
         options: Sequence[DecodeOptions],
         n_positions: Sequence[int],
+        lengths: Sequence[int] | None = None,
     ) -> list[list[TimedWord]]:
         """Find when each word of rows decoded before was said, in one more pass.
 
@@ -153,6 +172,7 @@ class BatchDecoder:
             decoded: What the rows say, B of them.
             options: By which they were decoded.
             n_positions: Audio positions of each row's own audio, without its padding.
+            lengths: As for ``decode_features``.
         """
         texts = [[token for token in row.tokens if token < self._tokenizer.eot] for row in decoded]
         prompts = [
@@ -160,7 +180,8 @@ class BatchDecoder:
             for asked, row in zip(options, decoded, strict=True)
         ]
         feeds = [[*prompt, *text, self._tokenizer.eot] for prompt, text in zip(prompts, texts, strict=True)]
-        cache = self._network.cache(features, 1 + max(map(len, feeds)))
+        mask = own_positions(lengths, features.shape[1], features.device)
+        cache = self._network.cache(features, 1 + max(map(len, feeds)), audio_mask=mask)
         scores: list[Tensor] = []
         self._network.hidden(feeds, [0] * len(feeds), cache, scores)
         attention = torch.cat(scores, dim=1)

@@ -94,16 +94,22 @@ class Ladder:
         self._decoder = decoder
         self._limits = limits
 
-    def read(self, features: Tensor, requests: Sequence[Request]) -> list[Reading]:
-        """Read windows of one length from their audio features (B, T, D)."""
+    def read(
+        self, features: Tensor, requests: Sequence[Request], lengths: Sequence[int] | None = None
+    ) -> list[Reading]:
+        """Read windows from their audio features (B, T, D), see ``BatchDecoder.decode_features``."""
+        lengths = [features.shape[1]] * len(requests) if lengths is None else lengths
         climbs = [_Climb(request, [], [], []) for request in requests]
         failing = list(range(len(climbs)))
         for temperature in TEMPERATURES:
             if temperature == 0:
-                rows = self._decoder.decode_features(features, [request.options for request in requests])
+                options = [request.options for request in requests]
+                rows = self._decoder.decode_features(features, options, lengths)
             else:
                 options = [climbs[i].options_at(temperature) for i in failing]
-                rows = self._decoder.decode_features(features[failing], options)
+                rows = self._decoder.decode_features(
+                    features[failing], options, [lengths[i] for i in failing]
+                )
             for i, decoded in zip(failing, rows, strict=True):
                 climbs[i].add(decoded, self._limits)
             failing = [

@@ -63,13 +63,15 @@ class Network:
         features: Tensor = encoder.ln_post(x)
         return features
 
-    def cache(self, features: Tensor, capacity: int, n_beams: int = 1) -> BatchCache:
+    def cache(
+        self, features: Tensor, capacity: int, n_beams: int = 1, audio_mask: Tensor | None = None
+    ) -> BatchCache:
         """An empty cache over features (B, T, D), see ``BatchCache.over``."""
-        return BatchCache.over(self._model.decoder, features, capacity, n_beams)
+        return BatchCache.over(self._model.decoder, features, capacity, n_beams, audio_mask)
 
-    def refill(self, cache: BatchCache, features: Tensor) -> None:
+    def refill(self, cache: BatchCache, features: Tensor, audio_mask: Tensor | None) -> None:
         """Empty a cache and give it other features (B, T, D), at most as many as it has rows."""
-        cache.fill(self._model.decoder, features)
+        cache.fill(self._model.decoder, features, audio_mask)
 
     def hidden(
         self,
@@ -119,7 +121,7 @@ class Network:
             normed = block.cross_attn_ln(x)
             if scores is not None and i in self._alignment_heads:
                 scores.append(layer.audio_scores(block.cross_attn, normed, self._alignment_heads[i]))
-            x = x + layer.attend_audio(block.cross_attn, normed)
+            x = x + layer.attend_audio(block.cross_attn, normed, cache.audio_mask)
             x = x + block.mlp(block.mlp_ln(x))
         hidden: Tensor = decoder.ln(x)
         return hidden

@@ -135,28 +135,34 @@ class StepLoop:
         self._rules = rules
         self._eot = eot
         self._n_text_ctx = n_text_ctx
-        self._slots: OrderedDict[tuple[int, int, int, torch.dtype], Slot] = OrderedDict()
+        self._slots: OrderedDict[tuple[int, int, int, torch.dtype, bool], Slot] = OrderedDict()
 
-    def slot(self, features: Tensor, capacity: int) -> Slot:
-        """A slot whose cache holds features (B, T, D) and no tokens, with room for ``capacity`` a row."""
+    def slot(self, features: Tensor, capacity: int, audio_mask: Tensor | None = None) -> Slot:
+        """A slot whose cache holds features (B, T, D) and no tokens, with room for ``capacity`` a row.
+
+        The mask is that of ``BatchCache``.
+        """
         n_rows, n_positions, _ = features.shape
         # What the longest row asks for is 2 more than the context, and attention is faster on multiples of 8.
         longest = self._n_text_ctx + 8
         room = min(_power_of_two(max(capacity, CAPACITY_MIN)), longest)
-        key = (_power_of_two(n_rows), n_positions, room, features.dtype)
+        key = (_power_of_two(n_rows), n_positions, room, features.dtype, audio_mask is not None)
         slot = self._slots.pop(key, None)
         if slot is None:
             # Before the new one is made, so that both never need memory at once.
             while len(self._slots) >= SLOTS_MAX:
                 self._slots.popitem(last=False)
-            slot = self._new_slot(features, key[0], key[2])
+            slot = self._new_slot(features, key[0], key[2], audio_mask)
         self._slots[key] = slot
-        self._network.refill(slot.cache, features)
+        self._network.refill(slot.cache, features, audio_mask)
         return slot
 
-    def _new_slot(self, features: Tensor, n_rows: int, capacity: int) -> Slot:
+    def _new_slot(self, features: Tensor, n_rows: int, capacity: int, audio_mask: Tensor | None) -> Slot:
         try:
-            cache = self._network.cache(features.new_zeros(n_rows, *features.shape[1:]), capacity)
+            nothing = features.new_zeros(n_rows, *features.shape[1:])
+            # Rows that are not used attend to all of theirs.
+            own = None if audio_mask is None else audio_mask.new_ones(n_rows, *audio_mask.shape[1:])
+            cache = self._network.cache(nothing, capacity, audio_mask=own)
             return Slot(cache, n_rows, features.device)
         except RuntimeError:
             # Most likely memory is short: whoever tries again with fewer rows needs what the others hold.

@@ -69,36 +69,59 @@ class WhisperTranscriber:
         return self._decoder.n_passes
 
     def transcribe(self, batch: Batch) -> list[DecodeResult]:
-        """Decode a batch; jobs whose windows have one length share a pass."""
-        results = {
-            i: job.answered(text="", language=None, now_s=time.monotonic(), problem=problem)
-            for i, job in enumerate(batch.jobs)
-            if (problem := job.problem(self.facts.languages)) is not None
-        }
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for i, job in enumerate(batch.jobs):
-            if i not in results:
-                by_length[window_samples(job.n_samples, self._manifest)].append(i)
-        for n_window, members in by_length.items():
-            answers = self._decode([batch.jobs[i] for i in members], n_window)
-            results.update(zip(members, answers, strict=True))
-        return [results[i] for i in range(len(batch.jobs))]
+        """Decode a batch; windows of one length are encoded together, and all are decoded together."""
+        problems = [job.problem(self.facts.languages) for job in batch.jobs]
+        pairs = list(zip(batch.jobs, problems, strict=True))
+        read = [job for job, problem in pairs if problem is None]
+        answers = iter(self._decode(read) if read else [])
+        now_s = time.monotonic()
+        return [
+            next(answers)
+            if problem is None
+            else job.answered(text="", language=None, now_s=now_s, problem=problem)
+            for job, problem in pairs
+        ]
 
-    def _decode(self, jobs: list[DecodeJob], n_window: int) -> list[DecodeResult]:
-        n_mels = self._manifest.dims.n_mels
-        mel = log_mels([bytes(job.pcm) for job in jobs], n_window, n_mels, self._device)
-        features = self._decoder.encode(mel.to(self._dtype))
+    def _decode(self, jobs: list[DecodeJob]) -> list[DecodeResult]:
+        features, lengths = self._encode(jobs)
         requests = [self._request(job) for job in jobs]
-        readings = self._ladder.read(features, requests)
-        words = self._time_words(features, jobs, requests, readings)
+        readings = self._ladder.read(features, requests, lengths)
+        words = self._time_words(features, lengths, jobs, requests, readings)
         now_s = time.monotonic()
         return [
             _answer(job, reading, words.get(i, ()), now_s)
             for i, (job, reading) in enumerate(zip(jobs, readings, strict=True))
         ]
 
+    def _encode(self, jobs: list[DecodeJob]) -> tuple[Tensor, list[int]]:
+        """Audio features (B, T, D), zeros behind those of short windows, and each window's positions."""
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for i, job in enumerate(jobs):
+            by_length[window_samples(job.n_samples, self._manifest)].append(i)
+        n_mels = self._manifest.dims.n_mels
+        parts = []
+        for n_window, members in by_length.items():
+            mel = log_mels([bytes(jobs[i].pcm) for i in members], n_window, n_mels, self._device)
+            parts.append((members, self._decoder.encode(mel.to(self._dtype))))
+        if len(parts) == 1:
+            features = parts[0][1]
+            return features, [features.shape[1]] * len(jobs)
+        lengths = [0] * len(jobs)
+        n_positions = max(part.shape[1] for _, part in parts)
+        features = parts[0][1].new_zeros(len(jobs), n_positions, parts[0][1].shape[2])
+        for members, part in parts:
+            features[members, : part.shape[1]] = part
+            for i in members:
+                lengths[i] = part.shape[1]
+        return features, lengths
+
     def _time_words(
-        self, features: Tensor, jobs: list[DecodeJob], requests: list[Request], readings: list[Reading]
+        self,
+        features: Tensor,
+        lengths: list[int],
+        jobs: list[DecodeJob],
+        requests: list[Request],
+        readings: list[Reading],
     ) -> dict[int, tuple[Word, ...]]:
         """Words by the place of their job, of the jobs that ask for them and have a text."""
         rows = [i for i, job in enumerate(jobs) if job.word_times and readings[i].decoded.text]
@@ -108,7 +131,8 @@ class WhisperTranscriber:
             features[rows],
             [readings[i].decoded for i in rows],
             [requests[i].options for i in rows],
-            [min(features.shape[1], jobs[i].n_samples // POSITION_SAMPLES) for i in rows],
+            [min(lengths[i], jobs[i].n_samples // POSITION_SAMPLES) for i in rows],
+            [lengths[i] for i in rows],
         )
         return {i: _words(jobs[i], words, readings[i].decoded) for i, words in zip(rows, timed, strict=True)}
 

@@ -13,7 +13,9 @@ from stream_server.engine.accelerator import upload
 from stream_server.engine.manifest import Manifest
 
 FIT_STEP_S = 0.5
-"""Fitted windows are rounded up to this, so that windows of different lengths share batches."""
+"""Fitted windows are rounded up to this, so that windows of different lengths are encoded together."""
+SHARED_STEP_S = 8.0
+"""Windows of such a range are decoded together: filling up short ones costs less than another pass."""
 
 
 def window_samples(n_samples: int, manifest: Manifest) -> int:
@@ -26,6 +28,11 @@ def window_samples(n_samples: int, manifest: Manifest) -> int:
     step = round(FIT_STEP_S * SAMPLE_RATE_HZ)
     wanted = n_samples + round(manifest.context_tail_s * SAMPLE_RATE_HZ)
     return min(WINDOW_SAMPLES_MAX, step * math.ceil(wanted / step))
+
+
+def length_range(n_samples: int, manifest: Manifest) -> int:
+    """In which range the window for this much audio is; those of one range are worth a pass together."""
+    return math.ceil(window_samples(n_samples, manifest) / round(SHARED_STEP_S * SAMPLE_RATE_HZ))
 
 
 def log_mel(pcm: bytes, n_window: int, n_mels: int, device: torch.device) -> Tensor:

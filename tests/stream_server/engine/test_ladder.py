@@ -74,8 +74,13 @@ def test_each_attempt_is_the_next_ones_draft(decoder: BatchDecoder, features: Te
     said: list[tuple[int, ...]] = []
 
     class Watched(BatchDecoder):
-        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
-            rows = decoder.decode_features(features, options)
+        def decode_features(
+            self,
+            features: Tensor,
+            options: Sequence[DecodeOptions],
+            lengths: Sequence[int] | None = None,
+        ) -> list[Decoded]:
+            rows = decoder.decode_features(features, options, lengths)
             drafts.extend(row.draft for row in options)
             said.extend(row.tokens for row in rows)
             return rows
@@ -88,9 +93,14 @@ def test_a_window_that_fails_in_beam_search_is_sampled(decoder: BatchDecoder, fe
     asked: list[tuple[BeamSearch | None, float]] = []
 
     class Watched(BatchDecoder):
-        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
+        def decode_features(
+            self,
+            features: Tensor,
+            options: Sequence[DecodeOptions],
+            lengths: Sequence[int] | None = None,
+        ) -> list[Decoded]:
             asked.extend((row.beam, row.temperature) for row in options)
-            return decoder.decode_features(features, options)
+            return decoder.decode_features(features, options, lengths)
 
     options = dataclasses.replace(request().options, beam=BeamSearch(3))
     searching = dataclasses.replace(request(), options=options)
@@ -107,9 +117,14 @@ def test_only_the_rows_that_fail_are_decoded_again(decoder: BatchDecoder, featur
     calls: list[list[float]] = []
 
     class Watched(BatchDecoder):
-        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
+        def decode_features(
+            self,
+            features: Tensor,
+            options: Sequence[DecodeOptions],
+            lengths: Sequence[int] | None = None,
+        ) -> list[Decoded]:
             calls.append([row.temperature for row in options])
-            return decoder.decode_features(features, options)
+            return decoder.decode_features(features, options, lengths)
 
     requests = [request(final=i % 2 == 0) for i in range(6)]
     Ladder(Watched(decoder._model, None), NEVER).read(features, requests)
@@ -146,8 +161,13 @@ def test_text_that_the_guard_cuts_keeps_the_tokens_of_what_is_left() -> None:
     looping = decoder.tokens_of("Go on." + " We will see, we will see." * 3)
 
     class Looping(BatchDecoder):
-        def decode_features(self, features: Tensor, options: Sequence[DecodeOptions]) -> list[Decoded]:
-            rows = decoder.decode_features(features, options)
+        def decode_features(
+            self,
+            features: Tensor,
+            options: Sequence[DecodeOptions],
+            lengths: Sequence[int] | None = None,
+        ) -> list[Decoded]:
+            rows = decoder.decode_features(features, options, lengths)
             text = decoder.text_of(looping)
             return [dataclasses.replace(row, tokens=looping, text=text, is_whole=True) for row in rows]
 
