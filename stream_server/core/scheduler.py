@@ -6,8 +6,8 @@ Rules, each a test:
    else does. So no final ever waits for a partial beside it in the batch, and looks are what a loaded
    engine leaves out.
 2. The oldest job leads. The batch is filled with jobs of the leader's tier and bucket, because windows of
-   similar lengths share the passes of one model, and short ones would be filled up too far to share those of
-   long ones. Since the oldest always leads, neither tier nor bucket waits longer than the jobs before it take.
+   similar lengths share the passes of one model, and short ones would be filled up too far to share those
+   of long ones. Since the oldest always leads, neither tier nor bucket waits longer than the jobs before it.
 3. Fair over sessions: the oldest job of every session comes before the second of any.
 4. A session has at most one partial waiting. A newer one replaces it in place, and a final of a
    segment removes the partials of that segment and those before it.
@@ -22,6 +22,8 @@ Rules, each a test:
 10. An early final is a partial by these rules, and goes before those that are not early. No batch holds both.
 11. A session has at most one second look waiting; another one replaces it. A batch holds so few of them that
     it is no longer than one full of segments, since a final that comes meanwhile waits for it.
+12. For the same reason partials that are not early fill a batch by half, unless a full one takes the engine
+    less than ``PARTIALS_S``.
 """
 
 from collections import OrderedDict
@@ -35,6 +37,8 @@ Bucket = Callable[[DecodeJob], int]
 """Tells which jobs of a tier are decoded together."""
 LOOK_COST = 6
 """Windows of 30 s against those of 5 s: what a second look costs at most, in segments."""
+PARTIALS_S = 0.1
+"""A reading in a pause has about a quarter of a second to come back before the pause is over."""
 
 
 def one_bucket(job: DecodeJob) -> int:
@@ -60,6 +64,8 @@ class Scheduler:
         self._partials: OrderedDict[SessionId, DecodeJob] = OrderedDict()
         self._looks: OrderedDict[SessionId, DecodeJob] = OrderedDict()
         self._isolated: set[tuple[SessionId, int]] = set()
+        self._partial_s: dict[Tier, float] = {}
+        """What a row of the last batch of partials took."""
         self.n_superseded = 0
         """Partials that a newer partial or a final made pointless before they were decoded."""
 
@@ -73,6 +79,11 @@ class Scheduler:
     def limit(self, tier: Tier, batch_max: int) -> None:
         """Change that: the engine lowers it while memory is short for the tier's model."""
         self._limits[tier] = batch_max
+
+    def note_time(self, jobs: Sequence[DecodeJob], seconds: float) -> None:
+        """A batch of these was decoded in this time."""
+        if not (jobs[0].final or jobs[0].early):
+            self._partial_s[jobs[0].tier] = seconds / len(jobs)
 
     @property
     def finals(self) -> Sequence[DecodeJob]:
@@ -150,7 +161,8 @@ class Scheduler:
             return Batch(tuple(chosen))
         if self._partials:
             waiting = list(self._partials.values())
-            chosen = self._choose([job for job in waiting if job.early] or waiting)
+            early = [job for job in waiting if job.early]
+            chosen = self._choose(early or waiting, 1 if early else self._partial_cost(waiting[0].tier))
             for job in chosen:
                 del self._partials[job.session]
             return Batch(tuple(chosen))
@@ -160,6 +172,10 @@ class Scheduler:
                 del self._looks[job.session]
             return Batch(tuple(chosen))
         return None
+
+    def _partial_cost(self, tier: Tier) -> int:
+        """Of a partial that is not early, in segments."""
+        return 1 if self._partial_s.get(tier, PARTIALS_S) * self.batch_max(tier) < PARTIALS_S else 2
 
     def _choose(self, waiting: Sequence[DecodeJob], cost: int = 1) -> list[DecodeJob]:
         """The leader and those that go with it.

@@ -193,6 +193,7 @@ class Supervisor:
         if not jobs:
             return []  # A canary of a worker that was killed meanwhile.
         self._scheduler.acquit(jobs)
+        self._scheduler.note_time(jobs, now_s - jobs[0].hops.batched_s)
         for job in jobs:
             self._deaths_alone.pop(_segment_of(job), None)
         results = [

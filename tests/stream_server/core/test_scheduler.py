@@ -91,7 +91,7 @@ def test_a_batch_is_not_longer_than_its_limit() -> None:
     finals = [final("a", segment) for segment in range(5)]
     partials = [job(name) for name in "uvw"]
     taken = batches(queue(*partials, *finals, batch_max=2))
-    assert taken == [finals[:2], finals[2:4], finals[4:], partials[:2], partials[2:]]
+    assert taken == [finals[:2], finals[2:4], finals[4:], *([one] for one in partials)]
 
 
 def test_a_job_takes_as_many_rows_of_a_batch_as_it_has_beams() -> None:
@@ -286,6 +286,31 @@ def test_a_batch_of_second_looks_is_no_longer_than_one_of_segments() -> None:
     assert [len(batch) for batch in batches(queue(*looks[:2], batch_max=4))] == [1, 1]
 
 
+def test_partials_leave_half_of_a_batch_empty_unless_a_full_one_is_short() -> None:
+    scheduler = Scheduler(8, 100)
+
+    def sizes(*jobs: DecodeJob) -> list[int]:
+        for one in jobs:
+            scheduler.submit(one)
+        return [len(batch) for batch in batches(scheduler)]
+
+    partials = [job(str(i)) for i in range(10)]
+    assert sizes(*partials) == [4, 4, 2]
+    # What finals, early ones and looks take says nothing of it.
+    for other in (final("a"), early("a"), look("a")):
+        scheduler.note_time([other] * 8, 0.01)
+        assert sizes(*partials) == [4, 4, 2]
+    scheduler.note_time(partials[:4], 0.04)
+    assert sizes(*partials) == [8, 2]
+    scheduler.note_time(partials[:8], 0.11)
+    assert sizes(*partials) == [4, 4, 2]
+    assert sizes(*(early(str(i)) for i in range(10))) == [8, 2]
+    assert sizes(*(final(str(i)) for i in range(10))) == [8, 2]
+    # Of a batch of one there is no half.
+    scheduler.limit(Tier.LIVE, 1)
+    assert sizes(*partials[:2]) == [1, 1]
+
+
 def test_a_second_look_is_never_refused() -> None:
     one = look("a")
     assert batches(queue(final("a"), one, finals_max=1)) == [[final("a")], [one]]
@@ -421,6 +446,7 @@ class Simulated:
         self.scheduler.submit(one)
 
     def _finish(self, batch: Batch, now_s: float) -> None:
+        self.scheduler.note_time(batch.jobs, self.cost_s[0] + self.cost_s[1] * len(batch.jobs))
         for one in batch.jobs:
             self.waits_s[one.final].append(now_s - self.begun[id(one)])
             age_s, segment, _ = self.spoken[one.session]
