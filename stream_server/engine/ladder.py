@@ -2,7 +2,8 @@
 
 The first attempt is greedy, or a beam search where that was asked for; whisper's fallback is the same.
 
-Only the rows that fail are decoded again, together, over the audio features they have.
+Only the rows that fail are decoded again, together, over the audio features they have. Where few of a batch
+fail, both temperatures are tried at once: what the second says is left unread if the first does.
 """
 
 from collections.abc import Sequence
@@ -73,8 +74,13 @@ class _Climb:
         self.attempts.append(attempt)
         self.verdicts.append(judge(attempt, limits))
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether it is to be read once more."""
+        return self.request.final and self.verdicts[-1].outcome is Outcome.RETRY
+
     def options_at(self, temperature: float) -> DecodeOptions:
-        """The next attempt's, with the last one as its draft: most of its tokens are drawn again.
+        """A further attempt's, with the last one as its draft: most of its tokens are drawn again.
 
         A language that was detected stays, and what is sampled is not searched for.
         """
@@ -100,23 +106,21 @@ class Ladder:
         """Read windows from their audio features (B, T, D), see ``BatchDecoder.decode_features``."""
         lengths = [features.shape[1]] * len(requests) if lengths is None else lengths
         climbs = [_Climb(request, [], [], []) for request in requests]
-        failing = list(range(len(climbs)))
-        for temperature in TEMPERATURES:
-            if temperature == 0:
-                options = [request.options for request in requests]
-                rows = self._decoder.decode_features(features, options, lengths)
-            else:
-                options = [climbs[i].options_at(temperature) for i in failing]
-                rows = self._decoder.decode_features(
-                    features[failing], options, [lengths[i] for i in failing]
-                )
-            for i, decoded in zip(failing, rows, strict=True):
-                climbs[i].add(decoded, self._limits)
-            failing = [
-                i for i in failing if requests[i].final and climbs[i].verdicts[-1].outcome is Outcome.RETRY
-            ]
-            if not failing:
-                break
+        rows = self._decoder.decode_features(features, [request.options for request in requests], lengths)
+        for climb, decoded in zip(climbs, rows, strict=True):
+            climb.add(decoded, self._limits)
+        left: Sequence[float] = TEMPERATURES[1:]
+        while left and (failing := [i for i, climb in enumerate(climbs) if climb.is_failing]):
+            # As many temperatures at once as give no larger a batch than that of the first attempt.
+            n_at_once = max(1, len(requests) // len(failing))
+            tries = [(i, temperature) for temperature in left[:n_at_once] for i in failing]
+            left = left[n_at_once:]
+            places = [i for i, _ in tries]
+            options = [climbs[i].options_at(temperature) for i, temperature in tries]
+            rows = self._decoder.decode_features(features[places], options, [lengths[i] for i in places])
+            for i, decoded in zip(places, rows, strict=True):
+                if climbs[i].is_failing:
+                    climbs[i].add(decoded, self._limits)
         return [self._reading(climb) for climb in climbs]
 
     def _reading(self, climb: _Climb) -> Reading:

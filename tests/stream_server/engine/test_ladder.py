@@ -128,7 +128,49 @@ def test_only_the_rows_that_fail_are_decoded_again(decoder: BatchDecoder, featur
 
     requests = [request(final=i % 2 == 0) for i in range(6)]
     Ladder(Watched(decoder._model, None), NEVER).read(features, requests)
-    assert calls == [[0.0] * 6, [0.2] * 3, [0.4] * 3]
+    assert calls == [[0.0] * 6, [0.2] * 3 + [0.4] * 3]
+
+
+def test_no_batch_of_attempts_is_larger_than_the_first(decoder: BatchDecoder, features: Tensor) -> None:
+    calls: list[list[float]] = []
+
+    class Watched(BatchDecoder):
+        def decode_features(
+            self,
+            features: Tensor,
+            options: Sequence[DecodeOptions],
+            lengths: Sequence[int] | None = None,
+        ) -> list[Decoded]:
+            calls.append([row.temperature for row in options])
+            return decoder.decode_features(features, options, lengths)
+
+    watched = Ladder(Watched(decoder._model, None), NEVER)
+    at_once = watched.read(features, [request(final=i < 3) for i in range(6)])
+    one_by_one = watched.read(features[:4], [request(final=i < 3) for i in range(4)])
+    assert calls == [[0.0] * 6, [0.2] * 3 + [0.4] * 3, [0.0] * 4, [0.2] * 3, [0.4] * 3]
+    assert list(map(said, at_once[:3])) == list(map(said, one_by_one[:3]))
+
+
+def test_what_a_later_attempt_says_is_left_unread_if_an_earlier_one_is_kept(features: Tensor) -> None:
+    decoder = BatchDecoder(models.random_whisper(models.tiny(n_layer=2), seed=0), None)
+
+    class Warming(BatchDecoder):
+        def decode_features(
+            self,
+            features: Tensor,
+            options: Sequence[DecodeOptions],
+            lengths: Sequence[int] | None = None,
+        ) -> list[Decoded]:
+            rows = decoder.decode_features(features, options, lengths)
+            logprobs = {0.0: -3.0, 0.2: -0.5, 0.4: -0.1}
+            return [
+                dataclasses.replace(row, avg_logprob=logprobs[asked.temperature], is_whole=True)
+                for row, asked in zip(rows, options, strict=True)
+            ]
+
+    ladder = Ladder(Warming(decoder._model, None), Thresholds(chars_per_s_max=1e9, compression_ratio_max=1e9))
+    (first, _) = ladder.read(features[:2], [request(), request(final=False)])
+    assert (first.temperature, first.retried, first.dropped) == (0.2, (GuardRule.LOGPROB,), None)
 
 
 def test_a_retry_does_not_depend_on_its_neighbours(decoder: BatchDecoder, features: Tensor) -> None:
