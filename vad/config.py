@@ -42,7 +42,7 @@ class SegmenterConfig:
     pre_roll_ms: float = 192
     """Audio before the first speech frame that a segment includes: soft onsets score low."""
 
-    post_roll_ms: float = 128
+    post_roll_ms: float = 96
     """Audio after the last speech frame that a segment includes: endings fade below the threshold."""
 
     segment_s_min: float = 2.0

@@ -9,7 +9,7 @@ threshold (0.5) or, in an open segment, the exit threshold (0.35).
 1. Opening. In quiet, a frame at or above the enter threshold starts an utterance and opens a segment. The
    segment starts up to the pre-roll (192 ms) earlier, but never inside the segment before it.
 2. Pausing. When the silence since the last speech frame reaches the current pause (480 ms, shrinking to 320
-   ms as the utterance grows from 2 to 5 s), the segment closes with PAUSE. It ends the post-roll (128 ms)
+   ms as the utterance grows from 2 to 5 s), the segment closes with PAUSE. It ends the post-roll (96 ms)
    after the last speech frame; the rest of the silence belongs to no segment, unless as pre-roll of the next.
    Such a segment may be shorter than 2 s. Frames below the sure threshold (0.2 above the enter threshold)
    that the speech ends with count as silence, too, as many as the fade has room for (96 ms); but

@@ -23,7 +23,7 @@ def recording(*parts: tuple[int, int]) -> Int16Array:
 def test_a_recording_is_framed_scored_and_segmented() -> None:
     samples = recording((20 * 512, 0), (40 * 512, 9_000), (30 * 512, 0), (40 * 512 + 1, 9_000))
     assert segment_recording(samples, LoudnessScorer()) == [
-        SegmentClosed(0, 14, 64, 59, CloseReason.PAUSE, utterance_end=True),
+        SegmentClosed(0, 14, 63, 59, CloseReason.PAUSE, utterance_end=True),
         SegmentClosed(1, 84, 131, 130, CloseReason.END, utterance_end=True),
     ]
 

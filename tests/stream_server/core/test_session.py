@@ -176,8 +176,8 @@ def test_an_utterance_gives_speech_started_partials_and_one_final() -> None:
     assert world.numbers == list(range(62))
     final = world.of(Final)[0]
     assert (final.segment, final.language, final.utterance_end) == (0, "en", True)
-    # 192 ms of pre-roll and 128 ms of post-roll are six frames and four.
-    assert (final.start, final.end) == (14 * 512, 86 * 512)
+    # 192 ms of pre-roll and 96 ms of post-roll are six frames and three.
+    assert (final.start, final.end) == (14 * 512, 85 * 512)
     check_story(world.events)
 
 
@@ -702,8 +702,8 @@ def test_a_final_tells_when_its_last_speech_came_and_when_the_pause_was_long_eno
         world.score()
         world.now_s += 1.0
     (job,) = [job for job in world.jobs if job.final]
-    # 40 frames of speech and 4 of silence are decoded; the 15th of silence ends the utterance.
-    assert job.n_samples == 44 * 512
+    # 40 frames of speech and 3 of silence are decoded; the 15th of silence ends the utterance.
+    assert job.n_samples == 43 * 512
     assert (job.hops.received_s, job.hops.heard_s, job.hops.submitted_s) == (2_039.0, 2_054.0, 2_054.0)
 
 
