@@ -13,6 +13,7 @@ from stream_server.cli.bench_outcome import step_settings
 from stream_server.dialects.schema import TraceObject
 from stream_server.evaluation.result import Percentiles
 from stream_server.load import messages
+from stream_server.load.limit import CONFIRMATIONS
 from stream_server.load.result import CLIENT_LAG_S_MAX, FINAL_P95_S_MAX, RunResult
 from stream_server.load.run import Settings
 from stream_server.load.usage import Usage
@@ -113,14 +114,15 @@ def steps_left(n_left: int | None, settings: Settings) -> str:
     """How long the search still takes at most.
 
     Args:
-        n_left: Steps, this one and the last confirmation among them; None while nobody can tell.
-        settings: Of a whole run, as that confirmation is one, and the run at the share to plan for behind it.
+        n_left: Steps, this one and the confirmations among them; None while nobody can tell.
+        settings: Of a whole run, as confirmations are, and the run at the share to plan for behind them.
     """
     if n_left is None:
         return "doubling until a run fails"
     whole_s = settings.ramp_s + settings.measure_s
     step = step_settings(settings)
-    left_s = (n_left - 1) * (step.ramp_s + step.measure_s) + 2 * whole_s
+    n_confirmations = min(n_left, CONFIRMATIONS)
+    left_s = (n_left - n_confirmations) * (step.ramp_s + step.measure_s) + (n_confirmations + 1) * whole_s
     return f"at most {n_left + 1} runs and {ceil(left_s / 60)} min left"
 
 

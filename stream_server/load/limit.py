@@ -1,13 +1,15 @@
 """The search for the largest number of sessions that a server carries; pure.
 
 Doubles until a run fails, then halves the range until it is a twentieth of the number, then runs the
-number once more: a limit that holds only sometimes is none. When that fails, the next smaller step is
-tried and confirmed in the same way. The steps of the search may be short runs, the confirmation should not.
+number twice more: a limit that holds only sometimes is none, and a machine that others use, too, has faster
+and slower minutes. When one of these fails, the next smaller step is tried and confirmed in the same way. The
+steps of the search may be short runs, the confirmations should not.
 """
 
 from math import ceil
 
 RESOLUTION = 0.05
+CONFIRMATIONS = 2
 
 
 class LimitSearch:
@@ -23,17 +25,17 @@ class LimitSearch:
             raise ValueError(f"the first run must have 1 to {most} sessions, not {first}")
         self._next = first
         self._most = most
-        self._carried: dict[int, int] = {0: 2}
+        self._carried: dict[int, int] = {0: 1 + CONFIRMATIONS}
         """How often so many sessions were carried; no sessions always are."""
         self._failed = most + 1
         """The fewest that were not carried."""
 
     @property
     def limit(self) -> int | None:
-        """The largest number that was carried twice, None while the search goes on."""
+        """The largest number that was carried each time, None while the search goes on."""
         best = max(self._carried)
         is_narrow = self._failed - best <= max(1, ceil(RESOLUTION * best))
-        return best if is_narrow and self._carried[best] >= 2 else None
+        return best if is_narrow and self._carried[best] > CONFIRMATIONS else None
 
     @property
     def next(self) -> int:
@@ -55,8 +57,8 @@ class LimitSearch:
         while width > max(1, ceil(RESOLUTION * best)):
             width = ceil(width / 2)
             n_steps += 1
-        # A number found by the last step has been carried once, and is confirmed once.
-        return n_steps + (1 if n_steps else 2 - self._carried[best])
+        # A number found by the last step has been carried once.
+        return n_steps + CONFIRMATIONS + (0 if n_steps else 1 - self._carried[best])
 
     def note(self, is_carried: bool) -> None:
         """Take the outcome of the run with ``next`` sessions."""

@@ -17,12 +17,14 @@ def search(capacity: int, first: int, most: int = 20_000) -> tuple[int, list[int
 
 
 @given(capacity=st.integers(0, 20_000), first=st.integers(1, 500))
-def test_a_steady_limit_is_found_within_a_twentieth_and_was_carried_twice(capacity: int, first: int) -> None:
+def test_a_steady_limit_is_found_within_a_twentieth_and_carried_three_times(
+    capacity: int, first: int
+) -> None:
     found, asked = search(capacity, first)
     assert found <= capacity
     assert capacity - found <= max(1, found * 0.05 + 1)
     if found:
-        assert asked.count(found) >= 2
+        assert asked.count(found) == 3
 
 
 @given(capacity=st.integers(0, 20_000), first=st.integers(1, 500))
@@ -51,7 +53,8 @@ def test_a_number_that_holds_only_once_is_not_the_limit() -> None:
         looking.note(outcome)
     while looking.next != 20:
         looking.note(False)
-    looking.note(False)  # the second run with 20 fails
+    looking.note(True)
+    looking.note(False)  # the third run with 20 fails
     assert looking.limit is None
     assert looking.next < 20
     while looking.limit is None:
@@ -78,5 +81,6 @@ def test_only_a_number_that_was_carried_before_is_confirmed() -> None:
         (20, False),
         (22, False),
         (21, False),
+        (20, True),
         (20, True),
     ]
