@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import models
 import numpy as np
@@ -43,6 +43,33 @@ def request(seed: int = 0, *, final: bool = True, language: str | None = "de") -
     return Request(options, audio_s=3.0, prompt="", final=final)
 
 
+class Watched(BatchDecoder):
+    """Has another decoder's model, tells what it was asked for and what it said, and may alter that."""
+
+    def __init__(
+        self,
+        decoder: BatchDecoder,
+        alter: Callable[[Decoded, DecodeOptions], Decoded] = lambda row, _: row,
+    ) -> None:
+        super().__init__(decoder._model, None)
+        self._alter = alter
+        self.asked: list[list[DecodeOptions]] = []
+        self.rows: list[Decoded] = []
+
+    @property
+    def temperatures(self) -> list[list[float]]:
+        return [[row.temperature for row in options] for options in self.asked]
+
+    def decode_features(
+        self, features: Tensor, options: Sequence[DecodeOptions], lengths: Sequence[int] | None = None
+    ) -> list[Decoded]:
+        rows = super().decode_features(features, options, lengths)
+        rows = [self._alter(row, asked) for row, asked in zip(rows, options, strict=True)]
+        self.asked.append(list(options))
+        self.rows += rows
+        return rows
+
+
 def said(reading: Reading) -> tuple[object, ...]:
     # Not the log-probability, whose last digits depend on the batch.
     return reading.decoded.tokens, reading.temperature, reading.retried, reading.dropped
@@ -70,41 +97,18 @@ def test_a_window_that_fails_is_decoded_at_each_temperature(decoder: BatchDecode
 
 
 def test_each_attempt_is_the_next_ones_draft(decoder: BatchDecoder, features: Tensor) -> None:
-    drafts: list[tuple[int, ...] | None] = []
-    said: list[tuple[int, ...]] = []
-
-    class Watched(BatchDecoder):
-        def decode_features(
-            self,
-            features: Tensor,
-            options: Sequence[DecodeOptions],
-            lengths: Sequence[int] | None = None,
-        ) -> list[Decoded]:
-            rows = decoder.decode_features(features, options, lengths)
-            drafts.extend(row.draft for row in options)
-            said.extend(row.tokens for row in rows)
-            return rows
-
-    Ladder(Watched(decoder._model, None), NEVER).read(features[:1], [request()])
-    assert drafts == [request().options.draft, *said[:2]]
+    watched = Watched(decoder)
+    Ladder(watched, NEVER).read(features[:1], [request()])
+    drafts = [options[0].draft for options in watched.asked]
+    assert drafts == [request().options.draft, *(row.tokens for row in watched.rows[:2])]
 
 
 def test_a_window_that_fails_in_beam_search_is_sampled(decoder: BatchDecoder, features: Tensor) -> None:
-    asked: list[tuple[BeamSearch | None, float]] = []
-
-    class Watched(BatchDecoder):
-        def decode_features(
-            self,
-            features: Tensor,
-            options: Sequence[DecodeOptions],
-            lengths: Sequence[int] | None = None,
-        ) -> list[Decoded]:
-            asked.extend((row.beam, row.temperature) for row in options)
-            return decoder.decode_features(features, options, lengths)
-
+    watched = Watched(decoder)
     options = dataclasses.replace(request().options, beam=BeamSearch(3))
     searching = dataclasses.replace(request(), options=options)
-    Ladder(Watched(decoder._model, None), NEVER).read(features[:1], [searching])
+    Ladder(watched, NEVER).read(features[:1], [searching])
+    asked = [(row.beam, row.temperature) for rows in watched.asked for row in rows]
     assert asked == [(BeamSearch(3), 0.0), (None, 0.2), (None, 0.4)]
 
 
@@ -114,62 +118,33 @@ def test_a_partial_is_never_decoded_again(decoder: BatchDecoder, features: Tenso
 
 
 def test_only_the_rows_that_fail_are_decoded_again(decoder: BatchDecoder, features: Tensor) -> None:
-    calls: list[list[float]] = []
-
-    class Watched(BatchDecoder):
-        def decode_features(
-            self,
-            features: Tensor,
-            options: Sequence[DecodeOptions],
-            lengths: Sequence[int] | None = None,
-        ) -> list[Decoded]:
-            calls.append([row.temperature for row in options])
-            return decoder.decode_features(features, options, lengths)
-
-    requests = [request(final=i % 2 == 0) for i in range(6)]
-    Ladder(Watched(decoder._model, None), NEVER).read(features, requests)
-    assert calls == [[0.0] * 6, [0.2] * 3 + [0.4] * 3]
+    watched = Watched(decoder)
+    Ladder(watched, NEVER).read(features, [request(final=i % 2 == 0) for i in range(6)])
+    assert watched.temperatures == [[0.0] * 6, [0.2] * 3 + [0.4] * 3]
 
 
 def test_no_batch_of_attempts_is_larger_than_the_first(decoder: BatchDecoder, features: Tensor) -> None:
-    calls: list[list[float]] = []
-
-    class Watched(BatchDecoder):
-        def decode_features(
-            self,
-            features: Tensor,
-            options: Sequence[DecodeOptions],
-            lengths: Sequence[int] | None = None,
-        ) -> list[Decoded]:
-            calls.append([row.temperature for row in options])
-            return decoder.decode_features(features, options, lengths)
-
-    watched = Ladder(Watched(decoder._model, None), NEVER)
-    at_once = watched.read(features, [request(final=i < 3) for i in range(6)])
-    one_by_one = watched.read(features[:4], [request(final=i < 3) for i in range(4)])
-    assert calls == [[0.0] * 6, [0.2] * 3 + [0.4] * 3, [0.0] * 4, [0.2] * 3, [0.4] * 3]
+    watched = Watched(decoder)
+    ladder = Ladder(watched, NEVER)
+    at_once = ladder.read(features, [request(final=i < 3) for i in range(6)])
+    assert watched.temperatures == [[0.0] * 6, [0.2] * 3 + [0.4] * 3]
+    watched.asked.clear()
+    one_by_one = ladder.read(features[:4], [request(final=i < 3) for i in range(4)])
+    assert watched.temperatures == [[0.0] * 4, [0.2] * 3, [0.4] * 3]
     assert list(map(said, at_once[:3])) == list(map(said, one_by_one[:3]))
 
 
-def test_what_a_later_attempt_says_is_left_unread_if_an_earlier_one_is_kept(features: Tensor) -> None:
-    decoder = BatchDecoder(models.random_whisper(models.tiny(n_layer=2), seed=0), None)
+def test_what_a_later_attempt_says_is_left_unread_if_an_earlier_one_is_kept(
+    decoder: BatchDecoder, features: Tensor
+) -> None:
+    def alter(row: Decoded, asked: DecodeOptions) -> Decoded:
+        avg_logprob = {0.0: -3.0, 0.2: -0.5, 0.4: -0.1}[asked.temperature]
+        return dataclasses.replace(row, avg_logprob=avg_logprob, is_whole=True)
 
-    class Warming(BatchDecoder):
-        def decode_features(
-            self,
-            features: Tensor,
-            options: Sequence[DecodeOptions],
-            lengths: Sequence[int] | None = None,
-        ) -> list[Decoded]:
-            rows = decoder.decode_features(features, options, lengths)
-            logprobs = {0.0: -3.0, 0.2: -0.5, 0.4: -0.1}
-            return [
-                dataclasses.replace(row, avg_logprob=logprobs[asked.temperature], is_whole=True)
-                for row, asked in zip(rows, options, strict=True)
-            ]
-
-    ladder = Ladder(Warming(decoder._model, None), Thresholds(chars_per_s_max=1e9, compression_ratio_max=1e9))
+    watched = Watched(decoder, alter)
+    ladder = Ladder(watched, Thresholds(chars_per_s_max=1e9, compression_ratio_max=1e9))
     (first, _) = ladder.read(features[:2], [request(), request(final=False)])
+    assert watched.temperatures == [[0.0, 0.0], [0.2, 0.4]]
     assert (first.temperature, first.retried, first.dropped) == (0.2, (GuardRule.LOGPROB,), None)
 
 
@@ -202,18 +177,10 @@ def test_text_that_the_guard_cuts_keeps_the_tokens_of_what_is_left() -> None:
     decoder = BatchDecoder(models.random_whisper(models.tiny(n_layer=1), seed=0), None)
     looping = decoder.tokens_of("Go on." + " We will see, we will see." * 3)
 
-    class Looping(BatchDecoder):
-        def decode_features(
-            self,
-            features: Tensor,
-            options: Sequence[DecodeOptions],
-            lengths: Sequence[int] | None = None,
-        ) -> list[Decoded]:
-            rows = decoder.decode_features(features, options, lengths)
-            text = decoder.text_of(looping)
-            return [dataclasses.replace(row, tokens=looping, text=text, is_whole=True) for row in rows]
+    def alter(row: Decoded, _: DecodeOptions) -> Decoded:
+        return dataclasses.replace(row, tokens=looping, text=decoder.text_of(looping), is_whole=True)
 
-    ladder = Ladder(Looping(decoder._model, None), ALWAYS)
+    ladder = Ladder(Watched(decoder, alter), ALWAYS)
     (reading,) = ladder.read(decoder.encode(sounds(1, 48_000)), [request()])
     assert reading.dropped is GuardRule.REPETITION
     assert reading.retried == (GuardRule.REPETITION,) * 2
