@@ -7,8 +7,9 @@ from benchmarks.peers.search import carried_by
 from stream_server.evaluation.result import Percentiles
 from stream_server.load.result import FINAL_P95_S_MAX, RunResult
 
-UNCAPTIONED_MORE_MAX = 0.05
-"""So many more utterances without text than with one session are a load that was not carried."""
+UNCAPTIONED_MORE_MAX = 0.1
+"""So many more utterances without text than with one session are a load that was not carried. One session
+says half a dozen utterances in a run, so that its share is not known any better."""
 
 
 @dataclass(frozen=True, slots=True)

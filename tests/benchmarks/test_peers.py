@@ -175,8 +175,8 @@ def test_the_table_has_both_limits_every_run_and_what_could_not_be_measured() ->
 
 
 def test_utterances_that_only_load_leaves_without_text_are_not_carried() -> None:
-    runs = (run(1, 0.5, settled_s=0.5, uncaptioned=4), run(2, 0.5, settled_s=0.5, uncaptioned=5))
-    found = Found("ours", "", (*runs, run(4, 0.5, settled_s=0.5, uncaptioned=6)))
+    runs = (run(1, 0.5, settled_s=0.5, uncaptioned=4), run(2, 0.5, settled_s=0.5, uncaptioned=6))
+    found = Found("ours", "", (*runs, run(4, 0.5, settled_s=0.5, uncaptioned=7)))
     assert found.outcomes("final") == {1: True, 2: True, 4: False}
 
 
