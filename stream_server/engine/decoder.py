@@ -107,9 +107,8 @@ class BatchDecoder:
         decoded: dict[int, Decoded] = {}
         for size, members in by_size.items():
             is_all = len(by_size) == 1
-            chosen, own = features if is_all else features[members], mask
-            if mask is not None and not is_all:
-                own = mask[members]
+            chosen = features if is_all else features[members]
+            own = mask if mask is None or is_all else mask[members]
             asked = [options[i] for i in members]
             found = self._search(chosen, own, asked, size) if size else self._extend(chosen, own, asked)
             decoded.update(zip(members, found, strict=True))
