@@ -3,7 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stream_server.core.audio_window import BLOCK_SAMPLES, AudioWindow
@@ -100,10 +100,12 @@ def test_forgetting_more_than_there_is_forgets_what_there_is() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5_000), st.integers(0, 30_000)), max_size=20))
+@example([(5_000, 0)] * 8)
 def test_any_appends_and_forgets_keep_the_stream(steps: list[tuple[int, int]]) -> None:
     window, stream = AudioWindow(), np.zeros(0, dtype=np.int16)
     for n_samples, position in steps:
-        samples = np.arange(len(stream), len(stream) + n_samples, dtype=np.int16)
+        # Wraps around where the stream is longer than there are numbers.
+        samples = np.arange(len(stream), len(stream) + n_samples).astype(np.int16)
         stream = np.concatenate([stream, samples])
         window.append(samples)
         window.forget_before(position)
