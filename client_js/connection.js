@@ -19,6 +19,8 @@ const STABLE_MS = 5_000;
 const OPEN_MS = 15_000;
 /** No event for so long: ask whether the server is still there, for a dead network closes no socket. */
 const QUIET_MS = 60_000;
+/** `WebSocket.OPEN`: before it nothing can be sent, and behind it a browser writes down each attempt as an error. */
+const OPEN = 1;
 
 /**
  * @typedef {import("./problems.js").Problem} Problem
@@ -94,6 +96,11 @@ export class Connection {
     return this.#state;
   }
 
+  /** Whether `send` sends: a socket that the server is closing is live until it is closed, and takes nothing. */
+  get canSend() {
+    return this.#state.name === "live" && this.#socket?.readyState === OPEN;
+  }
+
   /** Bytes given to `send` and not yet to the network. */
   get bufferedAmount() {
     return this.#socket?.bufferedAmount ?? 0;
@@ -112,8 +119,8 @@ export class Connection {
    * @returns {boolean} Whether there was one.
    */
   send(message) {
-    if (this.#state.name !== "live" || this.#socket === null) return false;
-    this.#socket.send(ArrayBuffer.isView(message) ? message : encode(message));
+    if (!this.canSend) return false;
+    this.#socket?.send(ArrayBuffer.isView(message) ? message : encode(message));
     return true;
   }
 

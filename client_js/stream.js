@@ -241,7 +241,7 @@ export class CaptionStream {
   // ---------------------------------------------------------------- sending
 
   #pump() {
-    if (this.state.name !== "live") return;
+    if (!this.connection.canSend) return;
     while (this.connection.bufferedAmount < BUFFERED_MAX) {
       const piece = this.#backlog.next(MESSAGE_SAMPLES);
       if (piece === null) {
@@ -274,7 +274,7 @@ export class CaptionStream {
     this.#ticker = this.environment.setTimer(() => this.#tick(), TICK_MS);
     this.#pump();
     const isQuiet = this.environment.now() - this.#sentAt >= KEEPALIVE_MS;
-    if (isQuiet && this.state.name === "live" && this.#backlog.nUnsent === 0) this.#send({ type: "keepalive" });
+    if (isQuiet && this.connection.canSend && this.#backlog.nUnsent === 0) this.#send({ type: "keepalive" });
   }
 
   #stopTicking() {

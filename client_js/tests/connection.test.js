@@ -144,3 +144,12 @@ test("nothing is sent without a live connection", async () => {
   assert.equal(connection.send({ type: "keepalive" }), true);
   assert.deepEqual(network.socket.sent.at(-1), { type: "keepalive" });
 });
+
+test("nothing is sent into a socket that the server is closing", async () => {
+  const { network, connection } = await connected();
+  network.socket.say(JOINED);
+  network.socket.beginClose();
+  assert.equal(connection.send({ type: "keepalive" }), false);
+  assert.equal(network.socket.sent.length, 1);
+  assert.equal(connection.state.name, "live");
+});

@@ -111,6 +111,22 @@ test("a session is resumed where the server offers it, from the sample it names"
   assert.deepEqual(stream.transcript.lines.map(({ begin }) => begin), [0, 0.5]);
 });
 
+test("what is said while the server closes the socket waits for the next one", async () => {
+  const { network, stream } = await streaming();
+  network.socket.say(started("one", ["resume"]));
+  stream.push(ramp(0, 800));
+  network.socket.beginClose();
+  stream.push(ramp(800, 1600));
+  stream.flush();
+  assert.deepEqual(network.socket.samples, positions(0, 800));
+  assert.equal(network.socket.messages.length, 1);
+  assert.equal(stream.behindSeconds, 0.05);
+  await again(network);
+  network.socket.say({ type: "resumed", session: "one", samples: 800, flushes: 0, closing: false });
+  assert.deepEqual(network.socket.samples, positions(800, 1600));
+  assert.deepEqual(network.socket.messages.map(({ type }) => type), ["resume", "flush"]);
+});
+
 test("a session that the server has forgotten is replaced by another one", async () => {
   const { network, stream } = await streaming();
   network.socket.say(started("one", ["resume"]));

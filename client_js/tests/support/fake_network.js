@@ -1,10 +1,14 @@
 /** A network, a clock and a server that do what a test says: nothing here waits. */
 
+/** `WebSocket.OPEN` and `WebSocket.CLOSING`, which not every Node has. */
+const OPEN = 1;
+const CLOSING = 2;
+
 /** One socket as the page sees it, with what the server does to it. */
 export class FakeSocket {
   binaryType = "";
   bufferedAmount = 0;
-  readyState = 1;
+  readyState = OPEN;
   sent = [];
   isClosed = false;
 
@@ -27,6 +31,11 @@ export class FakeSocket {
 
   say(...events) {
     for (const event of events) this.onmessage?.({ data: JSON.stringify(event) });
+  }
+
+  /** The server's close has come, and the page has not been told yet. */
+  beginClose() {
+    this.readyState = CLOSING;
   }
 
   break(code = 1006) {
