@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from datetime import datetime
 
 from stream_server.records.audit_log import utc_now
 from stream_server.records.errors import AuditError, AuditInUse
@@ -19,7 +20,10 @@ class RotationTimeout(Exception):
 
 
 def rotate_audit_key(
-    folder: AuditFolder, publish: Callable[[int, str], None], sleep: Callable[[float], None]
+    folder: AuditFolder,
+    publish: Callable[[int, str], None],
+    sleep: Callable[[float], None],
+    clock: Callable[[], datetime] = utc_now,
 ) -> int:
     """Have another key sign a log; see ``AuditWriter.rotate``.
 
@@ -30,6 +34,7 @@ def rotate_audit_key(
         folder: With a log.
         publish: As for ``AuditWriter``; used when no server runs.
         sleep: As ``time.sleep``.
+        clock: As for ``AuditWriter``.
 
     Returns:
         The number of the file that the new key signs.
@@ -44,7 +49,7 @@ def rotate_audit_key(
         # The server's user could not read a key that root has made.
         return _ask(folder, sleep)
     try:
-        writer = AuditWriter(folder.path, AuditSettings(), socket.gethostname(), utc_now, publish)
+        writer = AuditWriter(folder.path, AuditSettings(), socket.gethostname(), clock, publish)
     except AuditInUse:
         return _ask(folder, sleep)
     try:

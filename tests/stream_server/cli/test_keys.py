@@ -67,9 +67,10 @@ def test_another_key_signs_the_audit_log_and_its_second_place_follows(tmp_path: 
     config = f'[audit]\nfolder = "{log.folder.path}"\ncheckpoint_folder = "{log.second.path}"\n'
     result = keys(tmp_path, "rotate", "audit", config=config)
     assert result.exit_code == 0, result.output
-    assert "from file 000002 on" in result.stdout
+    *before, newest = log.folder.numbers()
+    assert f"from file {newest:06} on" in result.stdout
     assert verify(log.folder, log.second).integrity is Integrity.INTACT
-    assert log.second.note_numbers() == [1]
+    assert log.second.note_numbers() == before != []
 
 
 @pytest.mark.parametrize(

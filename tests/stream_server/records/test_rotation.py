@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,14 @@ def never(seconds: float) -> None:
     raise AssertionError("nobody has to wait")
 
 
+def rotate(log: Log, sleep: Callable[[float], None] = never) -> int:
+    return rotate_audit_key(log.folder, log.publish, sleep, log.clock)
+
+
 def test_the_old_key_names_the_new_one_twice_and_is_erased(log: Log) -> None:
     log.fill(3)
     old = log.folder.signing_key.read_bytes()
-    assert rotate_audit_key(log.folder, log.publish, never) == 2
+    assert rotate(log) == 2
     *_, told = entries(log)
     assert (told.action, told.object) == (AuditAction.KEY_ROTATE, "key:audit")
     assert told.detail["next_key"] == announced_key(log.folder.read_notes(1)[-1])
@@ -45,8 +50,8 @@ def test_the_old_key_names_the_new_one_twice_and_is_erased(log: Log) -> None:
 def test_a_log_is_intact_over_many_changes_of_keys(log: Log) -> None:
     for _ in range(3):
         log.fill(2)
-        rotate_audit_key(log.folder, log.publish, never)
-        assert rotate_audit_key(log.folder, log.publish, never) == log.folder.numbers()[-1]
+        rotate(log)
+        assert rotate(log) == log.folder.numbers()[-1]
     log.fill(1)
     assert log.folder.numbers() == list(range(1, 8))
     verdict = log.verify()
@@ -55,7 +60,7 @@ def test_a_log_is_intact_over_many_changes_of_keys(log: Log) -> None:
 
 def test_a_key_that_was_not_announced_signs_nothing(log: Log) -> None:
     log.fill(2)
-    rotate_audit_key(log.folder, log.publish, never)
+    rotate(log)
     log.fill(2)
     notes = log.folder.notes(1)
     told = announced_key(log.folder.read_notes(1)[-1])
@@ -72,7 +77,7 @@ def test_who_writes_the_log_is_asked_and_does_it(log: Log) -> None:
         assert writer.is_rotation_asked
         writer.rotate()
 
-    assert rotate_audit_key(log.folder, log.publish, serve) == 2
+    assert rotate(log, serve) == 2
     assert not writer.is_rotation_asked
     writer.write([event(1)])
     writer.close()
@@ -83,7 +88,7 @@ def test_a_server_that_does_not_answer_is_told(log: Log) -> None:
     writer = log.open()
     waited: list[float] = []
     with pytest.raises(RotationTimeout, match="take the wish back"):
-        rotate_audit_key(log.folder, log.publish, waited.append)
+        rotate(log, waited.append)
     assert sum(waited) == pytest.approx(10.0)
     writer.close()
 
@@ -93,14 +98,14 @@ def test_root_makes_no_key_that_the_servers_user_could_not_read(log: Log) -> Non
     log.fill(1)
     os.chown(log.folder.path, 12_345, 12_345)
     with pytest.raises(RotationTimeout, match="one that starts does it then"):
-        rotate_audit_key(log.folder, log.publish, lambda seconds: None)
+        rotate(log, lambda seconds: None)
     assert log.folder.numbers() == [1]
     assert log.folder.rotation_request.exists()
 
 
 def test_without_a_log_there_is_nothing_to_do(log: Log) -> None:
     with pytest.raises(AuditError, match="no audit log"):
-        rotate_audit_key(log.folder, log.publish, never)
+        rotate(log)
 
 
 @pytest.mark.parametrize("step", ["write_private", "sync_names"])
