@@ -4,7 +4,8 @@ For each number of sessions it takes a tick as the stage does, ``VadStage``'s ow
 each session handed in, stacked, scored in one call, given back. Beside it, in turns, the same frames in
 one call per session, as servers do whose detector keeps the state of one stream. One torch thread; both
 are timed by the thread's own processor time, so that other load on the machine stretches neither much.
-A core has 32 ms for a tick, hence sessions per core. Run: ``python -m benchmarks.vad``.
+A core has 32 ms for a tick, hence sessions per core. Last, one stream whose frames come several at a time, as
+those of a file do. Run: ``python -m benchmarks.vad``.
 """
 
 import argparse
@@ -31,6 +32,10 @@ FRAME_S = 0.032
 SIZES = (1, 4, 16, 64, 128, 256, 512)
 SINGLES = 32
 """Calls of one session that a turn times; their cost does not depend on how many follow."""
+RUNS = (1, 3, 32)
+"""Frames of one stream at once: 3 are what a chunk of 100 ms brings, 32 the most of a tick."""
+SPEECH_FROM = 40
+"""A frame of the dialogue in its first sentence; before it the detector may rest."""
 AIM_SESSIONS = 700
 AIM_RATIO = 10.0
 
@@ -84,6 +89,20 @@ class OneByOne:
         self._n_ticks += 1
 
 
+class Run:
+    """The next frames of one stream, in one call."""
+
+    def __init__(self, network: SileroVad, frames: NDArray[np.int16]) -> None:
+        self._network = network
+        self._frames = int16_to_float32(frames[:, 0])
+        self._states = VadStates()
+        self._slots = np.full(len(frames), self._states.open(), dtype=np.intp)
+
+    def __call__(self) -> None:
+        """One call."""
+        self._network.score(self._frames, self._slots, self._states)
+
+
 def timed_s(step: Callable[[], None]) -> float:
     """Processor time of this thread."""
     began_s = time.thread_time()
@@ -132,6 +151,15 @@ def main() -> None:
             is_reached = FRAME_S / batch >= AIM_SESSIONS and one / batch >= AIM_RATIO
             verdict = "reached" if is_reached else "NOT reached"
             print(f"         aim at 256: {AIM_SESSIONS} sessions a core, {AIM_RATIO:g} times: {verdict}")
+    print("one stream, frames a call   us a frame   times real time")
+    runs = [(n, Run(network, speech_frames(1, SPEECH_FROM + n)[SPEECH_FROM:])) for n in RUNS]
+    run_s: dict[int, list[float]] = {n: [] for n in RUNS}
+    for _ in range(3 + options.ticks):
+        for n, run in runs:
+            run_s[n].append(timed_s(run) / n)
+    for n, samples in run_s.items():
+        each = statistics.median(samples[3:])
+        print(f"{n:26}{1e6 * each:13.1f}{FRAME_S / each:18.0f}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""The thread that scores speech: per tick, one batch of the next frame of every session that has one.
+"""The thread that scores speech: per tick, one batch of the next frames of every session that has some.
 
 The loop hands in frames and gets probabilities back in the order of each session's frames; it never
-waits for this thread. One tick is one frame's length, so that at real time the batch is all sessions
-with audio; a session that has sent more than one frame is scored in further rounds of the same tick,
-up to a second of audio.
+waits for this thread. One tick is one frame's length; of a session that has sent more than one frame all are
+in the batch, up to a second of audio.
 How much can wait here is bounded by the sessions' back-pressure.
 """
 
@@ -11,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from vad.states import SlotArray, VadStates
 
 TICK_S = FRAME_SAMPLES / SAMPLE_RATE_HZ
 
-ROUNDS_MAX = 32
+FRAMES_MAX = 32
 """Frames of one session scored in a tick, 1 s of audio: one that sends faster than real time must not make
 the others wait while its backlog is scored."""
 
@@ -35,7 +35,10 @@ class FrameScorer(Protocol):
     """What scores frames; ``vad.model.SileroVad`` is one."""
 
     def score(self, frames: NDArray[np.float32], slots: SlotArray, states: VadStates) -> NDArray[np.float32]:
-        """float32 (B,) probabilities of frames float32 (B, 512) of the streams in ``slots``."""
+        """float32 (B,) probabilities of frames float32 (B, 512) of the streams in ``slots``.
+
+        A stream may be named several times: by its next frames, in their order.
+        """
 
 
 class VadStage:
@@ -111,23 +114,22 @@ class VadStage:
             self._post(scores)
 
     def _take(self) -> dict[SessionId, NDArray[np.int16]]:
-        """The next frames of each session, at most ``ROUNDS_MAX``, (k, 512); the rest goes on waiting."""
+        """The next frames of each session, at most ``FRAMES_MAX``, (k, 512); the rest goes on waiting."""
         waiting = {session: np.concatenate(parts) for session, parts in self._waiting.items()}
         self._waiting = {
-            session: [own[ROUNDS_MAX:]] for session, own in waiting.items() if len(own) > ROUNDS_MAX
+            session: [own[FRAMES_MAX:]] for session, own in waiting.items() if len(own) > FRAMES_MAX
         }
-        return {session: own[:ROUNDS_MAX] for session, own in waiting.items()}
+        return {session: own[:FRAMES_MAX] for session, own in waiting.items()}
 
     def _score(self, frames: dict[SessionId, NDArray[np.int16]]) -> Scores:
-        """Score everything, in rounds of one frame a session."""
-        scores: dict[SessionId, list[float]] = {session: [] for session in frames}
-        for i in range(max(map(len, frames.values()), default=0)):
-            members = [session for session, own in frames.items() if i < len(own)]
-            batch = int16_to_float32(np.stack([frames[session][i] for session in members]))
-            slots = np.array([self._slot(session) for session in members], dtype=np.intp)
-            for session, p in zip(members, self._scorer.score(batch, slots, self._states), strict=True):
-                scores[session].append(float(p))
-        return list(scores.items())
+        """Score everything in one batch."""
+        if not frames:
+            return []
+        counts = [len(own) for own in frames.values()]
+        batch = int16_to_float32(np.concatenate(list(frames.values())))
+        slots = np.repeat(np.array([self._slot(session) for session in frames], dtype=np.intp), counts)
+        scores = iter(self._scorer.score(batch, slots, self._states).tolist())
+        return [(session, list(islice(scores, count))) for session, count in zip(frames, counts, strict=True)]
 
     def _slot(self, session: SessionId) -> int:
         if session not in self._slots:

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import io
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,11 +66,15 @@ class SileroVad:
         self._network = _load(_read_checked(path or find_network(), sha256))
 
     def score(self, frames: Float32Array, slots: SlotArray, states: VadStates) -> Float32Array:
-        """Score the next frame of each of B streams and advance their states.
+        """Score the next frames of streams and advance their states.
+
+        What the network does before its recurrent part looks at each frame for itself, and is done for all at
+        once; the rest is done in rounds of one frame a stream.
 
         Args:
-            frames: float32 (B, 512) in [-1, 1), finite; row i is the next frame of stream ``slots[i]``.
-            slots: integers (B,), open in ``states``, each at most once.
+            frames: float32 (B, 512) in [-1, 1), finite; row i is of stream ``slots[i]``. The rows of one
+                stream are its next frames, in their order.
+            slots: integers (B,), open in ``states``.
             states: the streams' states.
 
         Returns:
@@ -77,33 +82,38 @@ class SileroVad:
             batch. Digital silence that has lasted for a second is 0, see ``VadStates.rest``.
 
         Raises:
-            ValueError: wrong shape or type, a slot not open or named twice; no state has changed.
+            ValueError: wrong shape or type, or a slot not open; no state has changed.
         """
         if frames.dtype != np.float32 or frames.shape != (len(slots), FRAME_SAMPLES):
             expected = f"float32 ({len(slots)}, {FRAME_SAMPLES})"
             raise ValueError(f"frames must be {expected}, not {frames.dtype} {frames.shape}")
         states.check(slots)
-        if len(slots) == 0:
-            return np.empty(0, dtype=np.float32)
-        resting = states.rest(slots, _is_silent(frames))
-        if not resting.any():
-            return self._score_awake(frames, slots, states)
         probabilities = np.zeros(len(slots), dtype=np.float32)
-        if not resting.all():
-            probabilities[~resting] = self._score_awake(frames[~resting], slots[~resting], states)
-        return probabilities
-
-    def _score_awake(self, frames: Float32Array, slots: SlotArray, states: VadStates) -> Float32Array:
-        hidden, context = states.gather(slots)
-        probabilities, hidden = self._forward(np.concatenate((context, frames), axis=1), hidden)
-        states.scatter(slots, hidden, frames[:, -CONTEXT_SAMPLES:])
+        if len(slots) == 0:
+            return probabilities
+        rounds, contexts = _rounds(slots), np.empty((len(slots), CONTEXT_SAMPLES), dtype=np.float32)
+        _, contexts[rounds[0]] = states.gather(slots[rounds[0]])
+        for before, rows in pairwise(rounds):
+            contexts[rows] = frames[before[: len(rows)], -CONTEXT_SAMPLES:]
+        is_silent = _is_silent(frames)
+        is_resting = np.zeros(len(slots), dtype=np.bool_)
+        for rows in rounds:
+            is_resting[rows] = states.rest(slots[rows], is_silent[rows])
+        features = self._encode(contexts, frames, np.flatnonzero(~is_resting))
+        for rows in rounds:
+            states.forget(slots[rows[is_resting[rows]]])
+            awake = rows[~is_resting[rows]]
+            hidden, _ = states.gather(slots[awake])
+            probabilities[awake], hidden = self._decode(features[awake], hidden)
+            states.scatter(slots[awake], hidden, frames[awake, -CONTEXT_SAMPLES:])
         return probabilities
 
     def score_stream(self, frames: Float32Array) -> Float32Array:
         """Score the frames of one whole stream, float32 (k, 512), from its beginning; return float32 (k,)."""
         states = VadStates()
-        slots = np.array([states.open()], dtype=np.intp)
-        scores = [self.score(frame[np.newaxis], slots, states) for frame in frames]
+        slots = np.full(_ROWS_MAX, states.open(), dtype=np.intp)
+        parts = [frames[start : start + _ROWS_MAX] for start in range(0, len(frames), _ROWS_MAX)]
+        scores = [self.score(part, slots[: len(part)], states) for part in parts]
         return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
 
     def warm_up(self, batch_sizes: tuple[int, ...] = (1, 8, 64)) -> None:
@@ -118,37 +128,66 @@ class SileroVad:
             for _ in range(_WARM_UP_CALLS):
                 self.score(np.zeros((size, FRAME_SAMPLES), dtype=np.float32), slots, states)
 
-    def _forward(
-        self, network_input: Float32Array, hidden: Float32Array
-    ) -> tuple[Float32Array, Float32Array]:
-        """Map float32 (B, 576) and (2, B, 128) to probabilities (B,) and the next (2, B, 128)."""
-        probabilities = np.empty(len(network_input), dtype=np.float32)
+    def _encode(self, contexts: Float32Array, frames: Float32Array, rows: SlotArray) -> Float32Array:
+        """Map float32 (B, 64) and (B, 512) to what the recurrent part is fed, (B, 128); these rows only."""
+        features = np.empty((len(frames), HIDDEN_SIZE), dtype=np.float32)
+        for start in range(0, len(rows), _ROWS_MAX):
+            part = rows[start : start + _ROWS_MAX]
+            samples = _padded(np.concatenate((contexts[part], frames[part]), axis=1))
+            with torch.inference_mode():
+                found = self._network.encoder(self._network.stft(torch.from_numpy(samples)))
+            features[part] = found.numpy()[: len(part), :, 0]
+        return features
+
+    def _decode(self, features: Float32Array, hidden: Float32Array) -> tuple[Float32Array, Float32Array]:
+        """Map float32 (B, 128) and (2, B, 128) to probabilities (B,) and the next (2, B, 128)."""
+        probabilities = np.empty(len(features), dtype=np.float32)
         next_hidden = np.empty_like(hidden)
-        for start in range(0, len(network_input), _ROWS_MAX):
+        for start in range(0, len(features), _ROWS_MAX):
             part = slice(start, start + _ROWS_MAX)
-            probabilities[part], next_hidden[:, part] = self._pass(network_input[part], hidden[:, part])
+            probabilities[part], next_hidden[:, part] = self._step(features[part], hidden[:, part])
         return probabilities, next_hidden
 
-    def _pass(self, network_input: Float32Array, hidden: Float32Array) -> tuple[Float32Array, Float32Array]:
+    def _step(self, features: Float32Array, hidden: Float32Array) -> tuple[Float32Array, Float32Array]:
         """The same for at most ``_ROWS_MAX`` rows."""
-        n, rows = len(network_input), _n_rows(len(network_input))
-        padded_input = np.zeros((rows, network_input.shape[1]), dtype=np.float32)
-        padded_hidden = np.zeros((2, rows, HIDDEN_SIZE), dtype=np.float32)
-        padded_input[:n] = network_input
-        padded_hidden[:, :n] = hidden
+        n = len(features)
         with torch.inference_mode():
-            scores, state = self._network(torch.from_numpy(padded_input), torch.from_numpy(padded_hidden))
+            scores, state = self._network.decoder(
+                torch.from_numpy(_padded(features)[:, :, np.newaxis]),
+                torch.from_numpy(_padded(hidden.swapaxes(0, 1)).swapaxes(0, 1)),
+            )
         return scores.numpy().reshape(-1)[:n], state.numpy()[:, :n]
 
 
+def _rounds(slots: SlotArray) -> list[SlotArray]:
+    """Rows of ``slots``, integers (B,), B > 0: round k holds those of each stream's k-th frame.
+
+    In every round the streams stand in the same order, those with more frames first.
+    """
+    counts = np.bincount(slots)
+    if counts.max() == 1:
+        return [np.arange(len(slots))]
+    rows = np.lexsort((slots, -counts[slots]))
+    begins = np.flatnonzero(np.diff(slots[rows], prepend=-1))
+    lengths = counts[slots[rows[begins]]]
+    return [rows[begins[lengths > turn] + turn] for turn in range(lengths[0])]
+
+
 def _n_rows(n: int) -> int:
-    """How many rows the network is given for 1 to ``_ROWS_MAX`` streams; those of no stream are zeros.
+    """How many rows the network is given for 1 to ``_ROWS_MAX`` frames; those of no frame are zeros.
 
     Few numbers, since torch keeps up to 400 kB for each that it has seen, 38 MB in all before it forgets the
     first and makes them anew. And at least two rows: a single one takes another matrix kernel, whose rounding
     moves scores by up to 5e-6, where batches of 2 to 200 agreed within 1e-6.
     """
     return 2 if n <= 2 else 4 if n <= 4 else -(-n // _ROWS_STEP) * _ROWS_STEP
+
+
+def _padded(rows: Float32Array) -> Float32Array:
+    """``rows`` and as many rows of zeros as ``_n_rows`` asks for."""
+    padded = np.zeros((_n_rows(len(rows)), *rows.shape[1:]), dtype=np.float32)
+    padded[: len(rows)] = rows
+    return padded
 
 
 def _is_silent(frames: Float32Array) -> npt.NDArray[np.bool_]:

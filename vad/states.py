@@ -47,8 +47,7 @@ class VadStates:
             self._grow()
         slot = self._free.pop()
         self._is_open[slot] = True
-        self._hidden[:, slot] = 0.0
-        self._context[slot] = 0.0
+        self.forget(np.array([slot], dtype=np.intp))
         self._n_silent[slot] = 0
         return slot
 
@@ -63,26 +62,24 @@ class VadStates:
         self._free.append(slot)
 
     def check(self, slots: SlotArray) -> None:
-        """Check that ``slots``, integers (B,), are open and that none is named twice.
+        """Check that ``slots``, integers (B,), are open.
 
         Raises:
-            ValueError: a slot is not open, or a stream would advance by two frames from one state.
+            ValueError: a slot is not open.
         """
         if len(slots) == 0:
             return
         if slots.min() < 0 or slots.max() >= len(self._is_open) or not self._is_open[slots].all():
             raise ValueError("a slot is not open")
-        if np.bincount(slots).max() > 1:
-            raise ValueError("a slot is named twice in one batch")
 
     def rest(self, slots: SlotArray, is_silent: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Take note of digital silence (all samples zero) in the next frame of each stream.
 
         A muted microphone or a telephone on hold sends it for hours, and it need not be scored. A stream
-        that has sent more than ``SILENT_FRAMES_MAX`` such frames in a row rests: its state becomes that of
-        one that has heard nothing, and stays so until it sends sound. So scores remain a function of the
-        stream's own frames. (The network given zeros for long drifts: after a minute of them the first
-        frames of speech score up to 0.6 lower than at the beginning of a stream.)
+        that has sent more than ``SILENT_FRAMES_MAX`` such frames in a row rests: whoever scores forgets it
+        (``forget``) instead, so that it is as one that has heard nothing until it sends sound. So scores
+        remain a function of the stream's own frames. (The network given zeros for long drifts: after a minute
+        of them the first frames of speech score up to 0.6 lower than at the beginning of a stream.)
 
         Args:
             slots: integers (B,), open, each at most once.
@@ -98,9 +95,12 @@ class VadStates:
         resting: npt.NDArray[np.bool_] = runs > SILENT_FRAMES_MAX
         # The count stops there, so that it never overflows.
         self._n_silent[slots] = np.minimum(runs, SILENT_FRAMES_MAX + 1)
-        self._hidden[:, slots[resting]] = 0.0
-        self._context[slots[resting]] = 0.0
         return resting
+
+    def forget(self, slots: SlotArray) -> None:
+        """Bring streams into the state of one that has heard nothing."""
+        self._hidden[:, slots] = 0.0
+        self._context[slots] = 0.0
 
     def gather(self, slots: SlotArray) -> tuple[Float32Array, Float32Array]:
         """Return copies of the LSTM states, float32 (2, B, 128), and contexts, float32 (B, 64)."""

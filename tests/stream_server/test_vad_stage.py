@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from stream_server.core.messages import SessionId
-from stream_server.vad_stage import ROUNDS_MAX, FrameScorer, Scores, VadStage
+from stream_server.vad_stage import FRAMES_MAX, FrameScorer, Scores, VadStage
 from vad.audio import FRAME_SAMPLES, int16_to_float32
 from vad.framing import Framer
 from vad.model import SileroVad
@@ -42,10 +42,14 @@ class SummingScorer:
         states.check(slots)
         self.batches.append(slots.tolist())
         self.n_open.append(len(states))
-        hidden, context = states.gather(slots)
-        hidden[0, :, 0] += np.rint(frames[:, 0] * 32768)
-        states.scatter(slots, hidden, context)
-        return hidden[0, :, 0].astype(np.float32)
+        sums = [self._add(slots[i : i + 1], frames[i], states) for i in range(len(slots))]
+        return np.array(sums, dtype=np.float32)
+
+    def _add(self, slot: SlotArray, frame: NDArray[np.float32], states: VadStates) -> float:
+        hidden, context = states.gather(slot)
+        hidden[0, 0, 0] += np.rint(frame[0] * 32768)
+        states.scatter(slot, hidden, context)
+        return float(hidden[0, 0, 0])
 
 
 class Harness:
@@ -134,7 +138,7 @@ def test_all_sessions_with_audio_are_one_batch(harness: Harness, scorer: Summing
     assert [len(batch) for batch in scorer.batches] == [50]
 
 
-def test_several_frames_of_a_session_are_scored_in_rounds_of_one_tick(
+def test_several_frames_of_a_session_are_scored_in_their_order_in_one_batch(
     harness: Harness, scorer: SummingScorer
 ) -> None:
     harness.stage.submit(A, frames(1, 2))
@@ -143,20 +147,20 @@ def test_several_frames_of_a_session_are_scored_in_rounds_of_one_tick(
     harness.stage.submit(C, frames(100, 200))
     harness.start()
     assert harness.tick() == [(A, [1, 3, 6]), (B, [10]), (C, [100, 300])]
-    assert [len(batch) for batch in scorer.batches] == [3, 2, 1]
+    assert [len(batch) for batch in scorer.batches] == [6]
 
 
 def test_a_backlog_is_scored_a_second_of_audio_a_tick_and_does_not_hold_up_the_others(
     harness: Harness, scorer: SummingScorer
 ) -> None:
-    n_backlog = 2 * ROUNDS_MAX + 5
+    n_backlog = 2 * FRAMES_MAX + 5
     harness.stage.submit(A, frames(*[1] * n_backlog))
     harness.stage.submit(B, frames(7))
     harness.start()
     first = dict(harness.tick())
-    assert len(first[A]) == ROUNDS_MAX
+    assert len(first[A]) == FRAMES_MAX
     assert first[B] == [7]
-    rest = harness.collect(n_backlog - ROUNDS_MAX)
+    rest = harness.collect(n_backlog - FRAMES_MAX)
     assert first[A] + rest[A] == list(range(1, n_backlog + 1))
 
 

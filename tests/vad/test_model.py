@@ -5,7 +5,6 @@ import importlib.util
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from vad.audio import Float32Array, int16_to_float32
 from vad.cli import read_recording
 from vad.framing import Framer
 from vad.model import _ROWS_MAX, KNOWN_NETWORKS, NetworkFileError, SileroVad, _n_rows, find_network
-from vad.states import SILENT_FRAMES_MAX, VadStates
+from vad.states import SILENT_FRAMES_MAX, SlotArray, VadStates
 
 pytestmark = pytest.mark.model
 
@@ -114,6 +113,34 @@ def test_whoever_comes_goes_or_is_muted_meanwhile_each_stream_scores_as_alone(
             np.testing.assert_allclose(scores[stream], alone, atol=BATCH_TOLERANCE, rtol=0)
 
 
+@settings(max_examples=40)
+@given(data=st.data())
+def test_frames_handed_in_together_score_as_one_by_one(
+    network: SileroVad, speech: Float32Array, data: st.DataObject
+) -> None:
+    n_streams = data.draw(st.integers(1, 5))
+    by_runs, one_by_one = VadStates(), VadStates()
+    slots = open_slots(by_runs, n_streams)
+    other_slots = open_slots(one_by_one, n_streams)
+    n_heard = [0] * n_streams
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Rows of several streams, those of one in their order and otherwise anyhow.
+        streams = data.draw(st.lists(st.integers(0, n_streams - 1), min_size=1, max_size=90))
+        frames = np.empty((len(streams), 512), np.float32)
+        n_muted = data.draw(st.sampled_from([0, 0, SILENT_FRAMES_MAX - 1, SILENT_FRAMES_MAX + 3]))
+        for row, stream in enumerate(streams):
+            frames[row] = speech[(40 + 29 * stream + n_heard[stream]) % len(speech)]
+            if stream % 2 == 0 and n_heard[stream] % 60 < n_muted:
+                frames[row] = 0
+            n_heard[stream] += 1
+        together = network.score(frames, np.array([slots[i] for i in streams], dtype=np.intp), by_runs)
+        alone = [
+            network.score(frames[row : row + 1], np.array([other_slots[i]], dtype=np.intp), one_by_one)[0]
+            for row, i in enumerate(streams)
+        ]
+        np.testing.assert_allclose(together, alone, atol=BATCH_TOLERANCE, rtol=0)
+
+
 def test_after_a_second_of_digital_silence_a_stream_scores_as_a_new_one(
     network: SileroVad, speech: Float32Array
 ) -> None:
@@ -139,15 +166,19 @@ def test_resting_streams_are_not_given_to_the_network(network: SileroVad, speech
         def __init__(self) -> None:
             self._network = network._network
 
-        def _forward(self, network_input: Float32Array, hidden: Float32Array) -> tuple[Any, Any]:
-            rows.append(len(network_input))
-            return super()._forward(network_input, hidden)
+        def _encode(self, contexts: Float32Array, frames: Float32Array, awake: SlotArray) -> Float32Array:
+            rows.append(len(awake))
+            return super()._encode(contexts, frames, awake)
+
+        def _decode(self, features: Float32Array, hidden: Float32Array) -> tuple[Float32Array, Float32Array]:
+            assert len(features) == rows[-1]
+            return super()._decode(features, hidden)
 
     counting = Counting()
     for _ in range(SILENT_FRAMES_MAX + 2):
         counting.score(frames, slots, states)
     counting.score(frames[[0, 2]], slots[[0, 2]], states)
-    assert rows == [3] * SILENT_FRAMES_MAX + [1] * 2
+    assert rows == [3] * SILENT_FRAMES_MAX + [1] * 2 + [0]
     assert not states.gather(slots[[0, 2]])[0].any()
     assert states.gather(slots[[1]])[0].any()
 

@@ -68,13 +68,6 @@ def test_a_slot_that_is_not_open_is_refused(slot: int) -> None:
         states.close(slot)
 
 
-def test_a_slot_named_twice_is_refused() -> None:
-    states = VadStates()
-    slot = states.open()
-    with pytest.raises(ValueError, match="twice"):
-        states.check(slots_of(slot, slot))
-
-
 def test_a_batch_of_nobody_is_allowed() -> None:
     VadStates().check(slots_of())
 
@@ -89,10 +82,12 @@ def test_a_stream_rests_from_the_frame_after_a_second_of_silence_until_it_sends_
     assert states.gather(slots)[0].all()
     for _ in range(3):
         assert states.rest(slots, silent_and_not).tolist() == [True, False]
+    states.forget(slots[:1])
     hidden, context = states.gather(slots)
     assert not hidden[:, 0].any()
     assert not context[0].any()
     assert hidden[:, 1].all()
+    assert context[1].all()
     assert not states.rest(slots, np.array([False, False])).any()
     assert not states.rest(slots, silent_and_not).any(), "the count begins anew"
 
